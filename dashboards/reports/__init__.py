@@ -1,0 +1,1 @@
+"""Pure rendering: a summary to HTML; charts as SVG."""

@@ -1,0 +1,1 @@
+"""Authenticate a batch, check it, stage it durably, answer."""

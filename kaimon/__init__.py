@@ -1,0 +1,1 @@
+"""kaimon: file-activity security for Linux in which every event is accounted for."""

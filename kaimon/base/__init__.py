@@ -1,0 +1,1 @@
+"""What every part needs and nothing more: logs, redaction, clock, problem+json, build info."""

@@ -1,0 +1,35 @@
+"""Redaction: no token of ours ever reaches a log, whatever carries it there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+TOKEN_PATTERN: Final = re.compile(r"kmn_(enr|hst|api)_[0-9A-Za-z]{4,}")
+"""Matches our tokens, whole or cut short. `kmn_` + kind + 32 base62 + 6 base62 of CRC32."""
+
+
+def redact(text: str) -> str:
+    """Return `text` with every token replaced by its kind: `kmn_hst_[redacted]`."""
+    return TOKEN_PATTERN.sub(lambda found: f"kmn_{found[1]}_[redacted]", text)
+
+
+def redact_value(value: Any) -> Any:
+    """Return `value` with tokens removed from every string inside it, at any depth."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, bytes):
+        return redact(value.decode("utf-8", "backslashreplace"))
+    if isinstance(value, dict):
+        return {redact_value(key): redact_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redact_value(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return redact(str(value))
+
+
+def redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Redact one structlog event; the last processor before rendering, so that nothing is added after it."""
+    return {key: redact_value(value) for key, value in event.items()}

@@ -1,0 +1,1 @@
+"""The `kaimon` command line."""

@@ -1,0 +1,1 @@
+"""Dagster definitions and the pure Polars functions that they call."""

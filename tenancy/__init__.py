@@ -1,0 +1,1 @@
+"""The control plane: tenants, tokens, credentials, leases, day states."""
