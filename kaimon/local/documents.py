@@ -50,7 +50,7 @@ def settings_markdown() -> str:
             default = "" if field.default in (None, PydanticUndefined) else str(field.default)
             default = default.replace(str(PROJECT_ROOT) + "/", "")
             lines.append(
-                f"| `KAIMON_{name.upper()}` | {f'`{default}`' if default else '–'} | {field.description} "
+                f"| `KAIMON_{name.upper()}` | {f'`{default}`' if default else 'none'} | {field.description} "
                 f"| `{owner.__module__.removesuffix('.settings')}` |"
             )
     return "\n".join(lines)
