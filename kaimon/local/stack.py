@@ -1,0 +1,148 @@
+"""The parts of kaimon as local processes: ingest, Dagster, an enrolled agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.tls import ensure_development_tls
+from kaimon.base.settings import PROJECT_ROOT
+from kaimon.local.processes import Child, Children, ProcessError, wait_for
+from tenancy.database import Database
+from tenancy.enrollment import create_token
+from tenancy.tenants import create_tenant, get_tenant
+
+BINARIES = Path(sys.executable).parent
+AGENT = PROJECT_ROOT / "build" / "kaimon-agent"
+
+
+@dataclass(frozen=True)
+class Local:
+    """Where one local kaimon lives and listens; every process gets `environment`."""
+
+    home: Path
+    ingest_port: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that make a process part of this kaimon."""
+        return {
+            "KAIMON_HOME": str(self.home),
+            "KAIMON_PORT": str(self.ingest_port),
+            "DAGSTER_HOME": str(self.home / "dagster"),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    @property
+    def ingest_url(self) -> str:
+        """Where agents send."""
+        return f"https://127.0.0.1:{self.ingest_port}"
+
+    def prepare(self) -> Path:
+        """Make the home (0700) with Dagster's configuration and the development CA; return the CA's path."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        dagster = self.home / "dagster"
+        dagster.mkdir(exist_ok=True)
+        configuration = dagster / "dagster.yaml"
+        if not configuration.exists():
+            configuration.symlink_to(PROJECT_ROOT / "dagster.yaml")
+        return ensure_development_tls(self.home).ca
+
+    def start_ingest(self, children: Children) -> Child:
+        """Start ingest and wait until it says that it is ready."""
+        child = children.start("ingest", [BINARIES / "kaimon", "ingest", "serve"], self.environment)
+        context = ssl.create_default_context(cafile=str(self.prepare()))
+
+        def ready() -> bool:
+            try:
+                with urllib.request.urlopen(f"{self.ingest_url}/readyz", context=context, timeout=2) as answer:  # noqa: S310 - our own address
+                    return bool(answer.status == 200)
+            except (urllib.error.URLError, OSError):
+                return False
+
+        wait_for("ingest to be ready", ready, 60, children)
+        return child
+
+    def start_daemon(self, children: Children) -> Child:
+        """Start Dagster's daemon: sensors and schedules."""
+        workspace = PROJECT_ROOT / "workspace.yaml"
+        return children.start("dagster-daemon", [BINARIES / "dagster-daemon", "run", "-w", workspace], self.environment)
+
+    def start_webserver(self, children: Children, port: int) -> Child:
+        """Start Dagster's pages on loopback: they have no login of their own."""
+        workspace = PROJECT_ROOT / "workspace.yaml"
+        command = [BINARIES / "dagster-webserver", "-h", "127.0.0.1", "-p", str(port), "-w", workspace]
+        return children.start("dagster-webserver", command, self.environment)
+
+    def start_agent(self, children: Children, server: str, token: Path | None) -> Child:
+        """Start the agent; with `token` it enrolls first. Wait until it captures.
+
+        Nothing below the home is captured: kaimon's own storage would feed itself.
+        """
+        state = self.home / "agent"
+        command: list[str | Path] = [AGENT, "run", "--server", server, "--ca", self.prepare(), "--state-dir", state]
+        command += ["--exclude", self.home]
+        if token is not None:
+            command += ["--token-file", token]
+        child = children.start("agent", command)
+        wait_for("the agent to capture", lambda: "capturing" in child.log.read_text(errors="replace"), 60, children)
+        return child
+
+
+def ensure_tenant(database: Database, tenant: str) -> bool:
+    """Make the tenant if it is not there; say whether it was made."""
+    if get_tenant(database, tenant) is not None:
+        return False
+    create_tenant(database, tenant, subscription="active")
+    return True
+
+
+def write_token(database: Database, tenant: str, path: Path) -> Path:
+    """Write a new enrollment token, good for one host, to `path` (0600)."""
+    _, secret = create_token(database, tenant, label="local agent", max_uses=1)
+    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+    return path
+
+
+def why_no_capture() -> str | None:
+    """Return None if the agent can capture on this machine, else why not, in its own words."""
+    if os.geteuid() != 0:
+        return "not root"
+    probe = subprocess.run([AGENT, "probe", "--json"], capture_output=True, check=False, timeout=60)  # noqa: S603 - our own program
+    try:
+        answer = json.loads(probe.stdout)
+    except json.JSONDecodeError:
+        return f"kaimon-agent probe failed: {probe.stderr.decode(errors='replace').strip()[-300:]}"
+    if answer.get("mode") not in (None, "", "none"):
+        return None
+    return str(answer.get("why") or "no capture mode attaches")
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def await_exit(child: Child, within_s: float) -> int:
+    """Wait for a child to end by itself."""
+    deadline = time.monotonic() + within_s
+    while child.process.poll() is None:
+        if time.monotonic() > deadline:
+            raise ProcessError(f"{child.name} did not end within {within_s:.0f} s:\n{child.tail()}")
+        time.sleep(0.1)
+    return int(child.process.returncode)
