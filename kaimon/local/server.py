@@ -1,0 +1,87 @@
+"""Everything up on this machine until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from kaimon.base.settings import HomeSettings
+from kaimon.local.processes import Children, ProcessError
+from kaimon.local.stack import BINARIES, Local, ensure_tenant, why_no_capture, write_token
+from tenancy.database import open_database
+from tenancy.settings import TenancySettings
+
+TENANT = "local"
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def start_agent(local: Local, children: Children) -> str:
+    """Start the agent, enrolling it the first time; say in a line how that went."""
+    if (why := why_no_capture()) is not None:
+        return f"agent      not running: this machine cannot capture ({why})"
+    enrolled = (local.home / "agent" / "credential.json").exists()
+    token: Path | None = None
+    if not enrolled:
+        database = open_database(TenancySettings(home=local.home))
+        try:
+            token = write_token(database, TENANT, local.home / "agent.token")
+        finally:
+            database.close()
+    local.start_agent(children, local.ingest_url, token)
+    if token is not None:
+        token.unlink()
+    return "agent      capturing this host"
+
+
+def serve(local: Local, dagster_port: int, stop: threading.Event) -> int:
+    """Start everything, print where it is, wait until `stop`; return the exit status."""
+    local.prepare()
+    database = open_database(TenancySettings(home=local.home))
+    try:
+        ensure_tenant(database, TENANT)
+    finally:
+        database.close()
+    with Children(local.home / "logs") as children:
+        local.start_ingest(children)
+        say(f"ingest     {local.ingest_url}   (CA: {local.home / 'tls' / 'ca.pem'})")
+        local.start_webserver(children, dagster_port)
+        local.start_daemon(children)
+        say(f"dagster    http://127.0.0.1:{dagster_port}")
+        say(start_agent(local, children))
+        say(f"tenant     {TENANT}")
+        query = f'{BINARIES / "kaimon"} query --tenant {TENANT} "SELECT * FROM events ORDER BY time DESC LIMIT 10"'
+        say(f"query      {query}")
+        say(f"logs       {local.home / 'logs'}")
+        say("Ctrl-C stops all.")
+        while not stop.wait(1.0):
+            children.check()
+        say("stopping")
+    return 0
+
+
+def main() -> None:
+    """Run until SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="script/server", description=__doc__)
+    parser.add_argument("--ingest-port", type=int, default=8443)
+    parser.add_argument("--dagster-port", type=int, default=3000)
+    arguments = parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        status = serve(Local(HomeSettings().home.resolve(), arguments.ingest_port), arguments.dagster_port, stop)
+    except ProcessError as error:
+        say(f"FAIL: {error}")
+        status = 1
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
