@@ -1,0 +1,51 @@
+"""`kaimon tenant`: make and list tenants."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from tenancy.database import Database, open_database
+from tenancy.tenants import create_tenant, list_tenants
+
+app = typer.Typer(help="Make and list tenants.", no_args_is_help=True)
+
+
+@contextmanager
+def database() -> Iterator[Database]:
+    """Open the control database for one command; a value that cannot be is a line on stderr and exit code 2."""
+    db = open_database()
+    try:
+        yield db
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    finally:
+        db.close()
+
+
+@app.command()
+def create(
+    tenant_id: Annotated[str, typer.Argument(help="3 to 40 of a-z, 0-9 and -, first a letter.", metavar="ID")],
+    name: Annotated[str | None, typer.Option(help="For people; the id if not given.")] = None,
+    subscription: Annotated[str, typer.Option(help="trial, active, past_due or ended.")] = "trial",
+) -> None:
+    """Make a tenant."""
+    with database() as db:
+        tenant = create_tenant(db, tenant_id, name, subscription)
+    print(f"tenant {tenant.tenant_id} made, subscription {tenant.subscription}")
+
+
+@app.command("list")
+def list_() -> None:
+    """List tenants, one a line: id, subscription, when made, name."""
+    with database() as db:
+        tenants = list_tenants(db)
+    width = max((len(tenant.tenant_id) for tenant in tenants), default=0)
+    for tenant in tenants:
+        made = tenant.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        print(f"{tenant.tenant_id:{width}}  {tenant.subscription:8}  {made}  {tenant.name}")

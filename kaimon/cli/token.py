@@ -1,0 +1,89 @@
+"""`kaimon token`: make, list and revoke enrollment tokens."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kaimon.cli.tenant import database
+from tenancy.enrollment import EnrollmentToken, create_token, list_tokens, revoke_token
+
+app = typer.Typer(help="Make, list and revoke enrollment tokens.", no_args_is_help=True)
+
+TenantOption = Annotated[str, typer.Option(help="The tenant's id.")]
+
+
+@app.command()
+def create(
+    tenant: TenantOption,
+    label: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    expires_in_days: Annotated[float | None, typer.Option(help="Days until it no longer enrolls.")] = None,
+    max_uses: Annotated[int | None, typer.Option(help="How many hosts it may enroll.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write it to this new file (0600), not to stdout.")] = None,
+) -> None:
+    """Make an enrollment token and show it, this once."""
+    with database() as db:
+        # The file first: a token that nobody could ever read must not be made.
+        file = None if out is None else _new_private_file(out)
+        try:
+            lifetime = None if expires_in_days is None else timedelta(days=expires_in_days)
+            record, secret = create_token(db, tenant, label, lifetime, max_uses)
+        except BaseException:
+            if file is not None and out is not None:
+                os.close(file)
+                out.unlink()
+            raise
+    if file is None:
+        print(secret)
+        return
+    with os.fdopen(file, "w") as stream:
+        stream.write(secret + "\n")
+    print(f"token {record.token_id} written to {out}")
+
+
+@app.command("list")
+def list_(tenant: TenantOption) -> None:
+    """List a tenant's tokens, one a line: id, beginning and end, state, uses, expiry, last use, label."""
+    with database() as db:
+        now = db.clock()
+        for token in list_tokens(db, tenant):
+            uses = f"{token.uses}/{'∞' if token.max_uses is None else token.max_uses}"
+            ends = f"expires {_moment(token.expires_at)}  used {_moment(token.last_used_at)}"
+            shown = f"{token.prefix}…{token.last_four}"
+            print(f"{token.token_id}  {shown}  {_state(token, now):7}  {uses:>7}  {ends}  {token.label or ''}".rstrip())
+
+
+@app.command()
+def revoke(
+    tenant: TenantOption,
+    token_id: Annotated[str, typer.Argument(help="As `token list` shows it: tok_…", metavar="TOKEN_ID")],
+) -> None:
+    """Revoke a token and every host credential it issued; refused everywhere within a second."""
+    with database() as db:
+        ended = revoke_token(db, tenant, token_id)
+    print(f"token {token_id} revoked, and {ended} host credential{'' if ended == 1 else 's'} with it")
+
+
+def _new_private_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ValueError(f"cannot make {path}: {error.strerror}") from error
+
+
+def _state(token: EnrollmentToken, now: datetime) -> str:
+    if token.revoked_at is not None:
+        return "revoked"
+    if token.expires_at is not None and token.expires_at <= now:
+        return "expired"
+    if token.max_uses is not None and token.uses >= token.max_uses:
+        return "used up"
+    return "live"
+
+
+def _moment(moment: datetime | None) -> str:
+    return "never" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")

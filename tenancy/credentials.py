@@ -1,0 +1,212 @@
+"""Host credentials: who is speaking, answered from memory while nothing was revoked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Row, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from kaimon.base.logs import get_logger
+from tenancy.database import Database
+from tenancy.epochs import read_epoch
+from tenancy.limits import SourceLimiter
+from tenancy.refusals import answering_unavailable, subscription_lapsed, too_many_unknown, unauthorized, unavailable
+from tenancy.settings import TenancySettings
+from tenancy.tables import HOST_CREDENTIALS, HOSTS, TENANTS
+from tenancy.tokens import TokenFormatError, index_of, parse
+
+_REMEMBERED: Final = 100_000
+
+
+@dataclass(frozen=True)
+class HostIdentity:
+    """Whom a credential stands for; the tenant always comes from here, never from a body."""
+
+    tenant_id: str
+    agent_id: str
+    hostname: str
+    subscription: str
+
+
+def boot_seconds() -> float:
+    """Seconds since boot, sleep included: a machine that slept through a revocation must not trust its memory."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Authenticator:
+    """One worker's memory of credentials. Thread-safe.
+
+    It answers from memory as long as the revocation epoch stands still and was looked at lately; somebody must
+    therefore keep `run_poller` going (or call `poll`), else every answer becomes 503.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        settings: TenancySettings | None = None,
+        monotonic: Callable[[], float] = boot_seconds,
+        limiter: SourceLimiter | None = None,
+    ) -> None:
+        """Look at the epoch once.
+
+        Raises:
+            Problem: 503, the database cannot be asked.
+        """
+        self._db = db
+        self._settings = settings or db.settings
+        self._monotonic = monotonic
+        self.limiter = limiter or SourceLimiter(monotonic=monotonic)
+        self._key = db.token_key
+        self._lock = threading.Lock()
+        self._epoch = -1
+        self._known: dict[str, HostIdentity] = {}
+        self._refused: dict[str, str] = {}
+        self._polled_at = monotonic()
+        with answering_unavailable():
+            self.poll()
+
+    def authenticate(self, token: str, source: str) -> HostIdentity:
+        """Return whom `token` stands for; asks the database if memory does not say, so it may block.
+
+        Args:
+            token: as it came in the Authorization header.
+            source: the client's address; bounds how fast it may try unknown tokens.
+
+        Raises:
+            Problem: 401 unknown or revoked; 403 subscription_lapsed; 429 too many unknown tokens from this source;
+                503 the control database has been away for too long.
+        """
+        try:
+            index = index_of(self._key, parse(token, "hst"))
+        except TokenFormatError as error:
+            raise unauthorized("not a host credential") from error
+        if self._stale():
+            raise unavailable("revocations cannot be looked up")
+        with self._lock:
+            identity, refusal = self._known.get(index), self._refused.get(index)
+        if refusal is not None:
+            raise unauthorized(refusal)
+        if identity is None:
+            identity = self._look_up(index, source)
+        if identity.subscription == "ended":
+            raise subscription_lapsed()
+        return identity
+
+    def authenticate_cached(self, token: str) -> HostIdentity | None:
+        """Return whom `token` stands for if memory says that it is welcome; never blocks and never raises.
+
+        None means: ask `authenticate`, which knows why.
+        """
+        try:
+            index = index_of(self._key, parse(token, "hst"))
+        except TokenFormatError:
+            return None
+        if self._stale():
+            return None
+        with self._lock:
+            identity = self._known.get(index)
+        return None if identity is None or identity.subscription == "ended" else identity
+
+    def poll(self) -> None:
+        """Look at the epoch; forget everything if it moved.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database cannot be asked.
+        """
+        # Taken before the look: what is older than this moment has been seen.
+        began = self._monotonic()
+        with self._db.reading() as session:
+            epoch = read_epoch(session)
+        with self._lock:
+            self._move_to(epoch)
+            self._polled_at = began
+
+    def run_poller(self, stop: threading.Event) -> None:
+        """Poll until `stop`, in the calling thread; logs when the database goes away and when it is back."""
+        away = False
+        while not stop.wait(self._settings.revocation_poll_s):
+            try:
+                self.poll()
+            except (DBAPIError, PoolTimeoutError) as error:
+                if not away:
+                    get_logger(__name__).warning("revocations_unreadable", error=str(error))
+                away = True
+            else:
+                if away:
+                    get_logger(__name__).info("revocations_readable")
+                away = False
+
+    def _stale(self) -> bool:
+        return self._monotonic() - self._polled_at > self._settings.revocation_grace_s
+
+    def _move_to(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            self._known.clear()
+            self._refused.clear()
+            self._epoch = epoch
+
+    def _look_up(self, index: str, source: str) -> HostIdentity:
+        if wait_s := self.limiter.take(source):
+            raise too_many_unknown(wait_s)
+        try:
+            with answering_unavailable(), self._db.reading() as session:
+                # The epoch first: at worst an identity is newer than the epoch it is filed under, and forgotten early.
+                epoch = read_epoch(session)
+                row = session.execute(_find(index)).first()
+        except BaseException:
+            self.limiter.give_back(source)
+            raise
+        if row is not None:
+            self.limiter.give_back(source)
+        identity, refusal = _judge(row)
+        with self._lock:
+            if epoch > self._epoch:
+                self._move_to(epoch)
+            if epoch == self._epoch:
+                self._remember(index, identity, refusal)
+        if identity is None:
+            raise unauthorized(refusal)
+        return identity
+
+    def _remember(self, index: str, identity: HostIdentity | None, refusal: str) -> None:
+        # Refusals are remembered too: a revoked fleet behind one address asks for ever. A token that is unknown now
+        # stays so: nobody can guess one that will be minted.
+        for memory in (self._known, self._refused):
+            if len(memory) >= _REMEMBERED:
+                memory.clear()
+        if identity is None:
+            self._refused[index] = refusal
+        else:
+            self._known[index] = identity
+
+
+def _find(index: str) -> Any:
+    return (
+        select(
+            HOSTS.c.tenant_id,
+            HOSTS.c.agent_id,
+            HOSTS.c.hostname,
+            TENANTS.c.subscription,
+            HOSTS.c.revoked_at.label("host_revoked_at"),
+            HOST_CREDENTIALS.c.revoked_at,
+        )
+        .select_from(HOST_CREDENTIALS)
+        .join(HOSTS, HOSTS.c.agent_id == HOST_CREDENTIALS.c.agent_id)
+        .join(TENANTS, TENANTS.c.tenant_id == HOSTS.c.tenant_id)
+        .where(HOST_CREDENTIALS.c.token_hmac == index)
+    )
+
+
+def _judge(row: Row[Any] | None) -> tuple[HostIdentity | None, str]:
+    """Return who is meant, or why nobody is."""
+    if row is None:
+        return None, "unknown credential"
+    if row.revoked_at is not None or row.host_revoked_at is not None:
+        return None, "the credential is revoked"
+    return HostIdentity(row.tenant_id, row.agent_id, row.hostname, row.subscription), ""

@@ -1,0 +1,93 @@
+"""Day states: whether a tenant's day has new data, and what its checks said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+from sqlalchemy import update
+
+from tenancy.database import Database
+from tenancy.tables import DAY_STATES, insert_into, select_record
+
+STATES: Final = ("open", "passed", "failed")
+"""`open`: data came since the last check. The other two: what the check said about all data there is."""
+
+
+@dataclass(frozen=True)
+class DayState:
+    """One tenant's day; `version` grows whenever data arrives, never when a check speaks."""
+
+    tenant_id: str
+    day: date
+    state: str
+    detail: dict[str, Any]
+    changed_at: datetime
+    version: int
+
+
+def mark_open(db: Database, tenant_id: str, days: Iterable[date]) -> None:
+    """Say that data arrived for these days: their checks are void, and checks that are running will be."""
+    now = db.clock()
+    rows = [
+        {"tenant_id": tenant_id, "day": day, "state": "open", "detail": {}, "changed_at": now, "version": 1}
+        for day in sorted(set(days))
+    ]
+    if not rows:
+        return
+    new = insert_into(DAY_STATES, db.dialect).values(rows)
+    reopen = new.on_conflict_do_update(
+        index_elements=[DAY_STATES.c.tenant_id, DAY_STATES.c.day],
+        set_={
+            "state": "open",
+            "detail": new.excluded.detail,
+            "changed_at": now,
+            "version": DAY_STATES.c.version + 1,
+        },
+    )
+    with db.transaction() as session:
+        session.execute(reopen)
+
+
+def set_checked(  # noqa: PLR0917 - the contract with the pipelines
+    db: Database, tenant_id: str, day: date, passed: bool, detail: dict[str, Any], seen_version: int
+) -> bool:
+    """Record what a check said, if no data arrived since it began; return whether it was recorded.
+
+    Args:
+        db: the control database.
+        tenant_id: whose day.
+        day: which day, UTC.
+        passed: whether all was well.
+        detail: ids and counts only, never customers' strings.
+        seen_version: the day's version, read before the data was.
+    """
+    with db.transaction() as session:
+        changed = session.execute(
+            update(DAY_STATES)
+            .where(DAY_STATES.c.tenant_id == tenant_id, DAY_STATES.c.day == day, DAY_STATES.c.version == seen_version)
+            .values(state="passed" if passed else "failed", detail=detail, changed_at=db.clock())
+            .returning(DAY_STATES.c.version)
+        ).first()
+    return changed is not None
+
+
+def get(db: Database, tenant_id: str, day: date) -> DayState | None:
+    """Return a day's state, None if no data ever arrived for it."""
+    with db.reading() as session:
+        wanted = select_record(DayState, DAY_STATES).where(DAY_STATES.c.tenant_id == tenant_id, DAY_STATES.c.day == day)
+        row = session.execute(wanted).first()
+        return None if row is None else DayState(*row)
+
+
+def list_days(db: Database, tenant_id: str | None = None, day: date | None = None) -> list[DayState]:
+    """Return states by tenant and day; of one tenant or one day where given."""
+    wanted = select_record(DayState, DAY_STATES).order_by(DAY_STATES.c.tenant_id, DAY_STATES.c.day)
+    if tenant_id is not None:
+        wanted = wanted.where(DAY_STATES.c.tenant_id == tenant_id)
+    if day is not None:
+        wanted = wanted.where(DAY_STATES.c.day == day)
+    with db.reading() as session:
+        return [DayState(*row) for row in session.execute(wanted)]

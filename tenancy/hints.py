@@ -1,0 +1,74 @@
+"""Hints: how far each ingest node has staged for each tenant.
+
+A hint saves the reader a listing; it may be late, lost or ahead of its segment, and a full listing is the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import case, delete
+
+from tenancy.database import Database
+from tenancy.tables import STAGED_HINTS, insert_into, select_record
+
+
+@dataclass(frozen=True)
+class Hint:
+    """A node has staged segments up to `seq` for a tenant."""
+
+    tenant_id: str
+    node: str
+    seq: int
+    updated_at: datetime
+
+
+def mark_staged(db: Database, staged: Iterable[tuple[str, str, int]]) -> None:
+    """Say that segments (tenant, node, seq) are durable; a smaller seq never takes back a greater one."""
+    latest: dict[tuple[str, str], int] = {}
+    for tenant_id, node, seq in staged:
+        latest[tenant_id, node] = max(seq, latest.get((tenant_id, node), seq))
+    if not latest:
+        return
+    now = db.clock()
+    # In key order, so that two writers never wait for each other crosswise.
+    rows = [
+        {"tenant_id": tenant_id, "node": node, "seq": seq, "updated_at": now}
+        for (tenant_id, node), seq in sorted(latest.items())
+    ]
+    new = insert_into(STAGED_HINTS, db.dialect).values(rows)
+    known = STAGED_HINTS.c.seq
+    upsert = new.on_conflict_do_update(
+        index_elements=[STAGED_HINTS.c.tenant_id, STAGED_HINTS.c.node],
+        set_={"seq": case((known > new.excluded.seq, known), else_=new.excluded.seq), "updated_at": now},
+    )
+    with db.transaction() as session:
+        session.execute(upsert)
+
+
+def staged_since(db: Database, moment: datetime) -> list[Hint]:
+    """Return the hints that were given at or after `moment`, by tenant and node."""
+    with db.reading() as session:
+        wanted = select_record(Hint, STAGED_HINTS).where(STAGED_HINTS.c.updated_at >= moment)
+        rows = session.execute(wanted.order_by(STAGED_HINTS.c.tenant_id, STAGED_HINTS.c.node))
+        return [Hint(*row) for row in rows]
+
+
+def all_hints(db: Database) -> list[Hint]:
+    """Return every hint, by tenant and node."""
+    with db.reading() as session:
+        wanted = select_record(Hint, STAGED_HINTS)
+        rows = session.execute(wanted.order_by(STAGED_HINTS.c.tenant_id, STAGED_HINTS.c.node))
+        return [Hint(*row) for row in rows]
+
+
+def drop(db: Database, tenant_id: str, node: str, seq: int) -> None:
+    """Forget a node's hint once everything up to `seq` has landed; one that is ahead of it stays."""
+    with db.transaction() as session:
+        session.execute(
+            delete(STAGED_HINTS).where(
+                STAGED_HINTS.c.tenant_id == tenant_id, STAGED_HINTS.c.node == node, STAGED_HINTS.c.seq <= seq
+            )
+        )

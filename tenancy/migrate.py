@@ -1,0 +1,88 @@
+"""Bringing the control database to this version's schema, once, whoever comes first."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.engine import URL
+
+from kaimon.base.logs import get_logger
+
+_ADVISORY_LOCK: Final = 0x6B61696D6F6E
+_ALEMBIC_IS_GLOBAL: Final = threading.Lock()
+
+
+class NewerDatabaseError(Exception):
+    """The database's schema is one that this version does not know."""
+
+
+def migrate(engine: Engine, url: URL) -> None:
+    """Migrate to head in one transaction; make the file and its folder where the database is a file.
+
+    Raises:
+        NewerDatabaseError: a newer version has migrated it; nothing was changed.
+    """
+    config = Config()
+    config.set_main_option("script_location", "tenancy:migrations")
+    script = ScriptDirectory.from_config(config)
+    with _ALEMBIC_IS_GLOBAL, _alone(url):
+        if url.get_backend_name() == "sqlite":
+            _prepare_file(engine, url)
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            current = current_revision(connection)
+            head = script.get_current_head()
+            if current == head:
+                return
+            known = {revision.revision for revision in script.walk_revisions()}
+            if current is not None and current not in known:
+                raise NewerDatabaseError(f"the control database is at revision {current}, unknown to this version")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    get_logger(__name__).info("database_migrated", before=current, after=head)
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the schema's revision, None for an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
+
+
+@contextmanager
+def _alone(url: URL) -> Iterator[None]:
+    """Keep other processes out of a SQLite file: switching to WAL does not wait for them by itself."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        yield
+        return
+    file = Path(str(url.database))
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(file.with_name(f"{file.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _prepare_file(engine: Engine, url: URL) -> None:
+    """Make the file for its owner only (its WAL inherits that) and switch it to WAL, which lasts."""
+    if url.database not in (None, "", ":memory:"):
+        os.close(os.open(str(url.database), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA journal_mode=WAL")
+    finally:
+        raw.close()

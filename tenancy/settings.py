@@ -1,0 +1,46 @@
+"""Settings of the control plane."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from kaimon.base.settings import HomeSettings
+
+
+class TenancySettings(HomeSettings):
+    """Where the control database and its key are, and how long things last."""
+
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy URL of the control database; without it, `control.db` in the home.",
+    )
+    token_key_file: Path | None = Field(
+        default=None,
+        description="File of the 32 random bytes that index tokens, mode 0600; without it, `keys/token.key` in the "
+        "home. Made on first use. Losing it makes every token unknown.",
+    )
+    lease_ttl_s: float = Field(
+        default=60.0, gt=0, description="Seconds after which a lease that was not renewed may be taken by another."
+    )
+    revocation_poll_s: float = Field(
+        default=0.5, gt=0, description="Seconds between two looks at the revocation epoch."
+    )
+    revocation_grace_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds that a worker answers from memory when it cannot look; then it says 503.",
+    )
+
+    @property
+    def control_url(self) -> str:
+        """The control database's URL, password included: never log it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home / 'control.db'}"
+
+    @property
+    def token_key_path(self) -> Path:
+        """Where the token key lies."""
+        return self.token_key_file or self.home / "keys" / "token.key"

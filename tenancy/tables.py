@@ -1,0 +1,158 @@
+"""The control database's tables, in words that SQLite and PostgreSQL both understand."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, aware in Python; SQLite, which has no zones, keeps the UTC wall time as sortable text."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive moments; turn the rest into UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a time zone")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the base class's signature
+        """Give back an aware moment in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+TENANTS: Final = Table(
+    "tenants",
+    METADATA,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("subscription", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+ENROLLMENT_TOKENS: Final = Table(
+    "enrollment_tokens",
+    METADATA,
+    Column("token_id", String(40), primary_key=True),
+    Column("tenant_id", String(40), ForeignKey("tenants.tenant_id"), nullable=False, index=True),
+    Column("token_hmac", String(64), nullable=False, unique=True),
+    Column("prefix", String(16), nullable=False),
+    Column("last_four", String(4), nullable=False),
+    Column("label", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("uses", Integer, nullable=False),
+    Column("max_uses", Integer),
+    Column("revoked_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+)
+
+HOSTS: Final = Table(
+    "hosts",
+    METADATA,
+    Column("agent_id", String(40), primary_key=True),
+    Column("tenant_id", String(40), ForeignKey("tenants.tenant_id"), nullable=False, index=True),
+    Column("token_id", String(40), ForeignKey("enrollment_tokens.token_id"), nullable=False, index=True),
+    Column("hostname", Text, nullable=False),
+    Column("boot_id", Text, nullable=False),
+    Column("agent_version", Text, nullable=False),
+    Column("host", JSON, nullable=False),
+    Column("enrolled_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+
+HOST_CREDENTIALS: Final = Table(
+    "host_credentials",
+    METADATA,
+    Column("token_hmac", String(64), primary_key=True),
+    Column("agent_id", String(40), ForeignKey("hosts.agent_id"), nullable=False, index=True),
+    Column("last_four", String(4), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+
+EPOCHS: Final = Table(
+    "epochs",
+    METADATA,
+    Column("name", String(40), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+LEASES: Final = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text),
+    Column("fence", BigInteger, nullable=False),
+    Column("ttl_s", Float, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+
+# Day states and hints name tenants without a foreign key: they follow what lies in storage, which the control plane
+# does not decide, and an erasure must be able to remove the tenant first.
+DAY_STATES: Final = Table(
+    "day_states",
+    METADATA,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("day", Date, primary_key=True, index=True),
+    Column("state", String(16), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+STAGED_HINTS: Final = Table(
+    "staged_hints",
+    METADATA,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("node", String(64), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False, index=True),
+)
+
+
+def select_record(record: type[Any], table: Table) -> Select[Any]:
+    """Select exactly the columns that the dataclass `record` has fields for, in their order."""
+    return select(*(table.c[field.name] for field in fields(record)))
+
+
+def insert_into(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that knows `on_conflict_*` in the given dialect."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
