@@ -1,0 +1,51 @@
+"""Where the four stores lie, and the limits of a query."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from kaimon.base.settings import HomeSettings
+
+StoreName = Literal["staging", "lake", "audit", "public"]
+STORES: Final[tuple[StoreName, ...]] = ("staging", "lake", "audit", "public")
+
+
+def _at_home(name: StoreName) -> Any:
+    """Return a default: the folder of that name at home, as a file URL."""
+    return lambda values: (values["home"].resolve() / name).as_uri()
+
+
+class LakeSettings(HomeSettings):
+    """Read from `KAIMON_*`; a store's URL is `file:///absolute/folder`."""
+
+    staging_url: str = Field(
+        default_factory=_at_home("staging"),
+        description="Where ingest stages segments, as a URL; by default the folder `staging` at home.",
+    )
+    lake_url: str = Field(
+        default_factory=_at_home("lake"),
+        description="Where the tables are, as a URL; by default the folder `lake` at home.",
+    )
+    audit_url: str = Field(
+        default_factory=_at_home("audit"),
+        description="Where audit records are, as a URL; by default the folder `audit` at home.",
+    )
+    public_url: str = Field(
+        default_factory=_at_home("public"),
+        description="Where files for everybody are (agent packages, keys), as a URL; by default `public` at home.",
+    )
+    query_time_limit_s: float = Field(default=30.0, gt=0, description="Seconds that a query may take, rows included.")
+    query_row_limit: int = Field(default=10_000, gt=0, description="Rows that a query may return; the rest is cut.")
+    query_memory_bytes: int = Field(default=1 << 30, gt=0, description="Memory that a query may take.")
+    query_threads: int = Field(default=2, gt=0, description="Threads that a query may take.")
+
+    def url(self, store: StoreName) -> str:
+        """Return a store's URL."""
+        return {
+            "staging": self.staging_url,
+            "lake": self.lake_url,
+            "audit": self.audit_url,
+            "public": self.public_url,
+        }[store]
