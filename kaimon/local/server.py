@@ -56,8 +56,7 @@ def serve(local: Local, dagster_port: int, stop: threading.Event) -> int:
         say(f"dagster    http://127.0.0.1:{dagster_port}")
         say(start_agent(local, children))
         say(f"tenant     {TENANT}")
-        query = f'{BINARIES / "kaimon"} query --tenant {TENANT} "SELECT * FROM events ORDER BY time DESC LIMIT 10"'
-        say(f"query      {query}")
+        say(f'query      {BINARIES / "kaimon"} query --tenant {TENANT} "FROM events ORDER BY time DESC LIMIT 10"')
         say(f"logs       {local.home / 'logs'}")
         say("Ctrl-C stops all.")
         while not stop.wait(1.0):
