@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -84,5 +84,5 @@ def test_a_files_life_shows_within_a_minute_each_event_once(server: Path) -> Non
         time.sleep(1)
     found = Counter((row["operation"], row["path"], row["target_path"], row["process"]) for row in rows)
     assert found == wanted, rows
-    assert {row["user"] for row in rows} == {getpass.getuser()}
+    assert {row["user"] for row in rows} == {pwd.getpwuid(os.getuid()).pw_name}
     assert {row["count"] for row in rows} == {1}
