@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Row, select
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 
 from kaimon.base.logs import get_logger
 from tenancy.database import Database
 from tenancy.epochs import read_epoch
 from tenancy.limits import SourceLimiter
-from tenancy.refusals import answering_unavailable, subscription_lapsed, too_many_unknown, unauthorized, unavailable
+from tenancy.refusals import answering_unavailable, subscription_lapsed, unauthorized, unavailable
 from tenancy.settings import TenancySettings
 from tenancy.tables import HOST_CREDENTIALS, HOSTS, TENANTS
 from tenancy.tokens import TokenFormatError, index_of, parse
@@ -62,13 +61,13 @@ class Authenticator:
         self._settings = settings or db.settings
         self._monotonic = monotonic
         self.limiter = limiter or SourceLimiter(monotonic=monotonic)
-        self._key = db.token_key
         self._lock = threading.Lock()
         self._epoch = -1
         self._known: dict[str, HostIdentity] = {}
         self._refused: dict[str, str] = {}
         self._polled_at = monotonic()
         with answering_unavailable():
+            self._key = db.token_key
             self.poll()
 
     def authenticate(self, token: str, source: str) -> HostIdentity:
@@ -117,7 +116,7 @@ class Authenticator:
         """Look at the epoch; forget everything if it moved.
 
         Raises:
-            sqlalchemy.exc.DBAPIError: the database cannot be asked.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be asked.
         """
         # Taken before the look: what is older than this moment has been seen.
         began = self._monotonic()
@@ -128,12 +127,12 @@ class Authenticator:
             self._polled_at = began
 
     def run_poller(self, stop: threading.Event) -> None:
-        """Poll until `stop`, in the calling thread; logs when the database goes away and when it is back."""
+        """Poll until `stop`, blocking the calling thread; logs when the database goes away and when it is back."""
         away = False
         while not stop.wait(self._settings.revocation_poll_s):
             try:
                 self.poll()
-            except (DBAPIError, PoolTimeoutError) as error:
+            except SQLAlchemyError as error:
                 if not away:
                     get_logger(__name__).warning("revocations_unreadable", error=str(error))
                 away = True
@@ -152,18 +151,13 @@ class Authenticator:
             self._epoch = epoch
 
     def _look_up(self, index: str, source: str) -> HostIdentity:
-        if wait_s := self.limiter.take(source):
-            raise too_many_unknown(wait_s)
-        try:
-            with answering_unavailable(), self._db.reading() as session:
-                # The epoch first: at worst an identity is newer than the epoch it is filed under, and forgotten early.
-                epoch = read_epoch(session)
-                row = session.execute(_find(index)).first()
-        except BaseException:
-            self.limiter.give_back(source)
-            raise
-        if row is not None:
-            self.limiter.give_back(source)
+        self.limiter.check(source)
+        with answering_unavailable(), self._db.reading() as session:
+            # The epoch first: at worst an identity is newer than the epoch it is filed under, and forgotten early.
+            epoch = read_epoch(session)
+            row = session.execute(_find(index)).first()
+        if row is None:
+            self.limiter.charge(source)
         identity, refusal = _judge(row)
         with self._lock:
             if epoch > self._epoch:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from kaimon.base.clock import Clock, utc_now
-from tenancy.keys import load_key
+from tenancy.keys import KeyFileError, ensure_key, load_key, print_of
 from tenancy.migrate import migrate
 from tenancy.settings import TenancySettings
+from tenancy.tables import KEY_PRINTS, insert_into
 
 BUSY_TIMEOUT_S: Final = 10.0
 """How long a SQLite writer waits for another; transactions here take milliseconds."""
@@ -31,12 +34,25 @@ class Database:
 
     @cached_property
     def token_key(self) -> bytes:
-        """The key of the tokens' HMAC.
+        """The key of the tokens' HMAC, made with the first token.
 
         Raises:
-            tenancy.keys.KeyFileError: the file cannot be trusted.
+            tenancy.keys.KeyFileError: the file cannot be trusted, is gone, or is not the one that this database's
+                tokens were made with. A new key in its place would silently make every token unknown.
         """
-        return load_key(self.settings.token_key_path)
+        path = self.settings.token_key_path
+        wanted = select(KEY_PRINTS.c.print).where(KEY_PRINTS.c.name == "token")
+        with self.transaction() as session:
+            expected = session.execute(wanted).scalar()
+            if expected is None:
+                ensure_key(path)
+                fresh = insert_into(KEY_PRINTS, self.dialect).values(name="token", print=print_of(load_key(path)))
+                session.execute(fresh.on_conflict_do_nothing())
+                expected = session.execute(wanted).scalar_one()
+        key = load_key(path)
+        if print_of(key) != expected:
+            raise KeyFileError(f"{path} is not the key that this database's tokens were made with")
+        return key
 
     @property
     def dialect(self) -> str:
@@ -85,7 +101,13 @@ def make_engine(url: URL) -> Engine:
     """Return an engine whose errors never show parameters, and on SQLite whose transactions begin as they should."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, hide_parameters=True, pool_pre_ping=True)
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S})
+    # Read and write, never create: a file that went away under a running process must not come back empty.
+    file = f"file:{quote(str(url.database))}?mode=rw"
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        creator=lambda: sqlite3.connect(file, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False),
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

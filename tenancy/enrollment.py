@@ -12,10 +12,11 @@ from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from kaimon.base.problems import Problem
+from kaimon.base.redact import redact
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.limits import SourceLimiter
-from tenancy.refusals import answering_unavailable, subscription_lapsed, too_many_unknown, unauthorized
+from tenancy.refusals import answering_unavailable, subscription_lapsed, unauthorized
 from tenancy.tables import ENROLLMENT_TOKENS, HOST_CREDENTIALS, HOSTS, TENANTS, select_record
 from tenancy.tenants import get_tenant
 from tenancy.tokens import TokenFormatError, index_of, mint, parse
@@ -109,7 +110,7 @@ def revoke_token(db: Database, tenant_id: str, token_id: str) -> int:
     with db.transaction() as session:
         # FOR UPDATE: an enrollment with this token is either before (its credential is seen below) or refused.
         if session.execute(select(tokens.c.token_id).where(*mine).with_for_update()).first() is None:
-            raise ValueError(f"tenant {tenant_id!r} has no token {token_id!r}")
+            raise ValueError(f"tenant {tenant_id!r} has no token {redact(token_id)!r}")
         session.execute(update(tokens).where(*mine, tokens.c.revoked_at.is_(None)).values(revoked_at=now))
         live = (HOST_CREDENTIALS.c.agent_id.in_(agents), HOST_CREDENTIALS.c.revoked_at.is_(None))
         ended = session.execute(
@@ -152,19 +153,22 @@ def enroll(  # noqa: PLR0917 - the contract with ingest
     for name, value in (("hostname", hostname), ("boot_id", boot_id), ("agent_version", agent_version)):
         _check_text(name, value)
     try:
-        index = index_of(db.token_key, parse(token, "enr"))
+        parse(token, "enr")
     except TokenFormatError as error:
         raise unauthorized("not an enrollment token") from error
-    if limiter is not None and (wait_s := limiter.take(source)):
-        raise too_many_unknown(wait_s)
-    now = db.clock()
+    if limiter is not None:
+        limiter.check(source)
+    with answering_unavailable():
+        key = db.token_key
     agent_id, credential = f"agt_{secrets.token_hex(8)}", mint("hst")
     with answering_unavailable(), db.transaction() as session:
-        found = _find(session, index)
+        # The time once the lock is ours: a token must not be used after its end because others were in the way.
+        now = db.clock()
+        found = _find(session, index_of(key, token))
         if found is None:
+            if limiter is not None:
+                limiter.charge(source)
             raise unauthorized("unknown enrollment token")
-        if limiter is not None:
-            limiter.give_back(source)
         if found.subscription == "ended":
             raise subscription_lapsed()
         _use(session, found, now)
@@ -182,7 +186,7 @@ def enroll(  # noqa: PLR0917 - the contract with ingest
         )
         session.execute(
             insert(HOST_CREDENTIALS).values(
-                token_hmac=index_of(db.token_key, credential),
+                token_hmac=index_of(key, credential),
                 agent_id=agent_id,
                 last_four=credential[-4:],
                 created_at=now,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -15,14 +17,16 @@ class KeyFileError(Exception):
 
 
 def load_key(path: Path) -> bytes:
-    """Return the key in `path`, making it on first use; the same for every process that races to make it.
+    """Return the key in `path`.
 
     Raises:
-        KeyFileError: wrong size, or others than the owner may read it.
+        KeyFileError: not there, wrong size, or others than the owner may read it.
     """
-    if not path.exists():
-        _make(path)
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
         mode = os.fstat(file.fileno()).st_mode
         key = file.read(KEY_BYTES + 1)
     if mode & 0o077:
@@ -32,8 +36,18 @@ def load_key(path: Path) -> bytes:
     return key
 
 
-def _make(path: Path) -> None:
-    """Write a new key under a name of its own, then link it into place: nobody ever reads half a key."""
+def print_of(key: bytes) -> str:
+    """Return what tells one key from another and gives neither away, in hex."""
+    return hmac.new(key, b"kaimon key print", hashlib.sha256).hexdigest()
+
+
+def ensure_key(path: Path) -> None:
+    """Make a key if there is none; processes that race to make it end up with the same one.
+
+    It is written under a name of its own and then linked into place: nobody ever reads half a key.
+    """
+    if path.exists():
+        return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

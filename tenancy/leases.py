@@ -135,7 +135,15 @@ def held_lease(db: Database, name: str, holder: str, ttl_s: float) -> Iterator[H
     finally:
         stop.set()
         renewer.join()
+        _let_go(db, lease)
+
+
+def _let_go(db: Database, lease: Lease) -> None:
+    """Release if the database can be asked; else the lease ends by itself, and the work that was done stays done."""
+    try:
         release(db, lease)
+    except (DBAPIError, PoolTimeoutError) as error:
+        get_logger(__name__).warning("lease_not_released", lease=lease.name, error=str(error))
 
 
 def _keep(db: Database, held: HeldLease, stop: threading.Event) -> None:

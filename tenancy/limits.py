@@ -9,14 +9,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from tenancy.refusals import too_many_unknown
+
 _SOURCES: Final = 10_000
 
 
 class SourceLimiter:
     """A token bucket for each source, bounded in number. Thread-safe.
 
-    A look-up first takes one and gives it back when the token turns out to be known, so that hosts behind one
-    address do not use up each other's allowance by being legitimate.
+    Only tokens that turn out unknown are charged, after the look-up: hosts behind one address never use up each
+    other's allowance by being legitimate. What was in flight at once may overdraw it by as much.
     """
 
     def __init__(
@@ -29,31 +31,30 @@ class SourceLimiter:
         self._lock = threading.Lock()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, source: str) -> float:
-        """Take one; return 0.0, or the seconds until there will be one."""
+    def check(self, source: str) -> None:
+        """Say whether a look-up may be made now.
+
+        Raises:
+            Problem: 429 with Retry-After, this source has used up its allowance.
+        """
         with self._lock:
-            level = self._level(source)
-            if level < 1.0:
-                self._put(source, level)
-                return (1.0 - level) / self._per_second
-            self._put(source, level - 1.0)
-            return 0.0
+            level = self._level(_network(source))
+        if level < 1.0:
+            raise too_many_unknown((1.0 - level) / self._per_second)
 
-    def give_back(self, source: str) -> None:
-        """Return what `take` took."""
-        with self._lock:
-            self._put(source, min(self._burst, self._level(source) + 1.0))
-
-    def _level(self, source: str) -> float:
-        level, since = self._buckets.get(_network(source), (self._burst, self._monotonic()))
-        return min(self._burst, level + (self._monotonic() - since) * self._per_second)
-
-    def _put(self, source: str, level: float) -> None:
+    def charge(self, source: str) -> None:
+        """Count one unknown token."""
         key = _network(source)
-        self._buckets[key] = (level, self._monotonic())
-        self._buckets.move_to_end(key)
-        while len(self._buckets) > _SOURCES:
-            self._buckets.popitem(last=False)
+        with self._lock:
+            self._buckets[key] = (self._level(key) - 1.0, self._monotonic())
+            self._buckets.move_to_end(key)
+            if len(self._buckets) > _SOURCES:
+                self._buckets.popitem(last=False)
+
+    def _level(self, key: str) -> float:
+        now = self._monotonic()
+        level, since = self._buckets.get(key, (self._burst, now))
+        return min(self._burst, level + (now - since) * self._per_second)
 
 
 def _network(source: str) -> str:

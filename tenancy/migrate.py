@@ -35,6 +35,9 @@ def migrate(engine: Engine, url: URL) -> None:
     config = Config()
     config.set_main_option("script_location", "tenancy:migrations")
     script = ScriptDirectory.from_config(config)
+    head = script.get_current_head()
+    if _exists(url) and _look(engine) == head:
+        return
     with _ALEMBIC_IS_GLOBAL, _alone(url):
         if url.get_backend_name() == "sqlite":
             _prepare_file(engine, url)
@@ -42,7 +45,6 @@ def migrate(engine: Engine, url: URL) -> None:
             if engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
             current = current_revision(connection)
-            head = script.get_current_head()
             if current == head:
                 return
             known = {revision.revision for revision in script.walk_revisions()}
@@ -61,10 +63,21 @@ def current_revision(connection: Connection) -> str | None:
     return found
 
 
+def _exists(url: URL) -> bool:
+    """Say whether looking would not make the file, open to others."""
+    return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
+
+
+def _look(engine: Engine) -> str | None:
+    """Return the revision without waiting for writers: nearly every start finds nothing to do."""
+    with engine.execution_options(kaimon_reading=True).connect() as connection:
+        return current_revision(connection)
+
+
 @contextmanager
 def _alone(url: URL) -> Iterator[None]:
     """Keep other processes out of a SQLite file: switching to WAL does not wait for them by itself."""
-    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+    if url.get_backend_name() != "sqlite":
         yield
         return
     file = Path(str(url.database))
@@ -79,8 +92,7 @@ def _alone(url: URL) -> Iterator[None]:
 
 def _prepare_file(engine: Engine, url: URL) -> None:
     """Make the file for its owner only (its WAL inherits that) and switch it to WAL, which lasts."""
-    if url.database not in (None, "", ":memory:"):
-        os.close(os.open(str(url.database), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    os.close(os.open(str(url.database), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     raw = engine.raw_connection()
     try:
         raw.cursor().execute("PRAGMA journal_mode=WAL")

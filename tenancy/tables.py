@@ -115,6 +115,13 @@ EPOCHS: Final = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+KEY_PRINTS: Final = Table(
+    "key_prints",
+    METADATA,
+    Column("name", String(40), primary_key=True),
+    Column("print", String(64), nullable=False),
+)
+
 LEASES: Final = Table(
     "leases",
     METADATA,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import update
 
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
-from tenancy.tables import TENANTS, select_record
+from tenancy.tables import TENANTS, insert_into, select_record
 
 TENANT_ID: Final = re.compile(r"[a-z][a-z0-9-]{1,38}[a-z0-9]")
 SUBSCRIPTIONS: Final = ("trial", "active", "past_due", "ended")
@@ -42,9 +42,9 @@ def create_tenant(db: Database, tenant_id: str, name: str | None = None, subscri
     _check_subscription(subscription)
     tenant = Tenant(tenant_id, name or tenant_id, subscription, db.clock())
     with db.transaction() as session:
-        if session.execute(select(TENANTS.c.tenant_id).where(TENANTS.c.tenant_id == tenant_id)).first():
+        new = insert_into(TENANTS, db.dialect).values(**vars(tenant)).on_conflict_do_nothing()
+        if session.execute(new.returning(TENANTS.c.tenant_id)).first() is None:
             raise ValueError(f"tenant {tenant_id!r} exists already")
-        session.execute(insert(TENANTS).values(**vars(tenant)))
     return tenant
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Annotated
 
 import typer
+from sqlalchemy.exc import DBAPIError
 
+from kaimon.base.redact import redact
 from tenancy.database import Database, open_database
+from tenancy.keys import KeyFileError
+from tenancy.migrate import NewerDatabaseError
 from tenancy.tenants import create_tenant, list_tenants
 
 app = typer.Typer(help="Make and list tenants.", no_args_is_help=True)
@@ -17,15 +21,13 @@ app = typer.Typer(help="Make and list tenants.", no_args_is_help=True)
 
 @contextmanager
 def database() -> Iterator[Database]:
-    """Open the control database for one command; a value that cannot be is a line on stderr and exit code 2."""
-    db = open_database()
+    """Open the control database for one command; what people can mend is a line on stderr and exit code 2."""
     try:
-        yield db
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        with closing(open_database()) as db:
+            yield db
+    except (ValueError, KeyFileError, NewerDatabaseError, DBAPIError, OSError) as error:
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
-    finally:
-        db.close()
 
 
 @app.command()

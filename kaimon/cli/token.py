@@ -21,7 +21,7 @@ TenantOption = Annotated[str, typer.Option(help="The tenant's id.")]
 def create(
     tenant: TenantOption,
     label: Annotated[str | None, typer.Option(help="What it is for.")] = None,
-    expires_in_days: Annotated[float | None, typer.Option(help="Days until it no longer enrolls.")] = None,
+    expires_in_days: Annotated[float | None, typer.Option(help="Days until it no longer enrolls.", max=36_500)] = None,
     max_uses: Annotated[int | None, typer.Option(help="How many hosts it may enroll.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write it to this new file (0600), not to stdout.")] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Tenants, tokens, hosts and their credentials, epochs, leases, day states, hints."""
+"""Tenants, tokens, hosts and their credentials, epochs, key prints, leases, day states, hints."""
 
 from __future__ import annotations
 
@@ -77,6 +77,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_epochs"),
     )
     op.bulk_insert(epochs, [{"name": "revocation", "value": 0}])
+    op.create_table(
+        "key_prints",
+        sa.Column("name", sa.String(40), nullable=False),
+        sa.Column("print", sa.String(64), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_key_prints"),
+    )
     op.create_table(
         "leases",
         sa.Column("name", sa.Text, nullable=False),
