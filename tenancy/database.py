@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.engine import URL
+from sqlalchemy import URL, Connection, Engine, create_engine, event, select
 from sqlalchemy.orm import Session
 
 from kaimon.base.clock import Clock, utc_now
@@ -63,6 +62,9 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """Read and write; all or nothing. On SQLite it takes the one write lock at its beginning."""
         with Session(self.engine) as session, session.begin():
+            # A session would begin at its first statement: what the caller reads before, such as the time, must
+            # already be under the lock.
+            session.connection()
             yield session
 
     @contextmanager
@@ -87,7 +89,7 @@ def open_database(settings: TenancySettings | None = None, clock: Clock = utc_no
         tenancy.migrate.NewerDatabaseError: a newer kaimon has migrated it.
     """
     settings = settings or TenancySettings()
-    url = make_url(settings.control_url)
+    url = settings.control_url
     engine = make_engine(url)
     try:
         migrate(engine, url)

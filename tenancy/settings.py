@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field, SecretStr
+from sqlalchemy import URL, make_url
 
 from kaimon.base.settings import HomeSettings
 
@@ -34,11 +35,11 @@ class TenancySettings(HomeSettings):
     )
 
     @property
-    def control_url(self) -> str:
-        """The control database's URL, password included: never log it."""
+    def control_url(self) -> URL:
+        """The control database's URL; as text it hides the password."""
         if self.database_url is not None:
-            return self.database_url.get_secret_value()
-        return f"sqlite:///{self.home / 'control.db'}"
+            return make_url(self.database_url.get_secret_value())
+        return URL.create("sqlite", database=str(self.home / "control.db"))
 
     @property
     def token_key_path(self) -> Path:

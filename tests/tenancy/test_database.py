@@ -1,0 +1,196 @@
+"""The control database: its file, its transactions, its migrations."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from io import StringIO
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_mock_engine, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateTable
+
+from tenancy.database import Database, open_database
+from tenancy.migrate import NewerDatabaseError
+from tenancy.settings import TenancySettings
+from tenancy.tables import EPOCHS, METADATA, TENANTS
+from tenancy.tenants import create_tenant, get_tenant, list_tenants
+
+OPEN = """
+import sys
+from pathlib import Path
+from tenancy.database import open_database
+from tenancy.settings import TenancySettings
+from tenancy.tenants import create_tenant
+db = open_database(TenancySettings(home=Path(sys.argv[1])))
+create_tenant(db, "t-" + db.token_key.hex()[:8] + str(__import__("os").getpid()))
+"""
+
+
+def test_everything_is_made_for_its_owner_only(db: Database, settings: TenancySettings) -> None:
+    create_tenant(db, "acme")
+    assert settings.home.stat().st_mode & 0o777 == 0o700
+    files = {path.name: path.stat().st_mode & 0o777 for path in settings.home.iterdir() if path.is_file()}
+    assert files.keys() >= {"control.db", "control.db-wal"}
+    assert set(files.values()) == {0o600}
+
+
+def test_the_database_is_durable_and_keeps_its_references(db: Database) -> None:
+    with db.reading() as session:
+        pragma = {name: session.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")}
+        foreign_keys = session.execute(text("PRAGMA foreign_keys")).scalar()
+    assert pragma == {"journal_mode": "wal", "synchronous": 2}
+    assert foreign_keys == 1
+
+
+def test_a_transaction_that_fails_leaves_nothing(db: Database, clock: Callable[[], object]) -> None:
+    def half() -> None:
+        new = {"tenant_id": "acme", "name": "Acme", "subscription": "trial", "created_at": clock()}
+        with db.transaction() as session:
+            session.execute(insert(TENANTS).values(**new))
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        half()
+    assert list_tenants(db) == []
+
+
+def test_a_reader_neither_waits_for_a_writer_nor_sees_half_of_it(db: Database) -> None:
+    with db.transaction() as writing:
+        writing.execute(update(EPOCHS).values(value=7))
+        with db.reading() as reading:
+            assert reading.execute(select(EPOCHS.c.value)).scalar() == 0
+    with db.reading() as reading:
+        assert reading.execute(select(EPOCHS.c.value)).scalar() == 7
+
+
+def test_two_writers_take_turns(db: Database) -> None:
+    started, order = threading.Event(), list[str]()
+
+    def second() -> None:
+        started.set()
+        with db.transaction() as session:
+            order.append("second")
+            session.execute(update(EPOCHS).values(value=EPOCHS.c.value * 10))
+
+    with db.transaction() as session:
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert started.wait(10)
+        session.execute(update(EPOCHS).values(value=EPOCHS.c.value + 1))
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
+    with db.reading() as reading:
+        assert reading.execute(select(EPOCHS.c.value)).scalar() == 10
+
+
+def test_processes_that_start_at_once_migrate_once_and_share_one_key(
+    in_processes: Callable[..., list[str]], settings: TenancySettings
+) -> None:
+    in_processes(OPEN, 6)
+    db = open_database(settings)
+    try:
+        made = [tenant.tenant_id for tenant in list_tenants(db)]
+        assert len(made) == 6
+        assert len({name[:10] for name in made}) == 1
+        with db.reading() as session:
+            assert session.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
+            assert session.execute(text("SELECT count(*) FROM epochs")).scalar() == 1
+    finally:
+        db.close()
+
+
+def test_opening_again_neither_loses_anything_nor_waits_for_a_writer(db: Database, settings: TenancySettings) -> None:
+    create_tenant(db, "acme")
+    with db.transaction():
+        again = open_database(settings)
+        assert get_tenant(again, "acme") is not None
+        again.close()
+
+
+def test_a_schema_from_the_future_is_left_alone(db: Database, settings: TenancySettings) -> None:
+    with db.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(NewerDatabaseError, match="9999"):
+        open_database(settings)
+    with db.reading() as session:
+        assert session.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_code_uses(db: Database) -> None:
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, METADATA) == []
+
+
+def test_every_migration_and_table_can_be_said_to_postgresql() -> None:
+    said = StringIO()
+    context = MigrationContext.configure(
+        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": said, "target_metadata": METADATA}
+    )
+    script = ScriptDirectory.from_config(_config())
+    with Operations.context(context):
+        for revision in reversed(list(script.walk_revisions())):
+            revision.module.upgrade()
+    engine = create_mock_engine("postgresql://", lambda *_: None)
+    for table in METADATA.sorted_tables:
+        assert f"CREATE TABLE {table.name} (" in said.getvalue()
+        CreateTable(table).compile(dialect=engine.dialect)
+    assert "TIMESTAMP WITH TIME ZONE" in said.getvalue()
+    assert "DATETIME" not in said.getvalue()
+
+
+def test_a_database_that_went_away_does_not_come_back_empty(db: Database, settings: TenancySettings) -> None:
+    create_tenant(db, "acme")
+    db.close()
+    for path in settings.home.glob("control.db*"):
+        path.rename(path.with_name(f"gone-{path.name}"))
+    with pytest.raises(DBAPIError):
+        list_tenants(db)
+    assert not (settings.home / "control.db").exists()
+
+
+def test_a_database_error_shows_no_values(db: Database) -> None:
+    with pytest.raises(DBAPIError) as failed, db.transaction() as session:
+        session.execute(text("INSERT INTO nowhere VALUES (:value)"), {"value": "a-secret-value"})
+    assert "a-secret-value" not in str(failed.value)
+
+
+def test_a_naive_moment_is_refused(db: Database) -> None:
+    from datetime import datetime
+
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001 - the point
+    with pytest.raises(Exception, match="without a time zone"), db.transaction() as session:
+        session.execute(insert(TENANTS).values(tenant_id="acme", name="a", subscription="trial", created_at=naive))
+
+
+def test_a_path_with_odd_signs_is_a_path(tmp_path: object) -> None:
+    settings = TenancySettings(home=f"{tmp_path}/a b?c#d%41")
+    db = open_database(settings)
+    try:
+        create_tenant(db, "acme")
+        assert (settings.home / "control.db").is_file()
+    finally:
+        db.close()
+
+
+def test_the_databases_password_shows_nowhere() -> None:
+    settings = TenancySettings(database_url="postgresql://kaimon:hunter2@db/kaimon")
+    assert "hunter2" not in repr(settings) + str(settings.model_dump()) + str(settings.control_url) + repr(
+        settings.control_url
+    )
+    assert settings.control_url.password == "hunter2"
+
+
+def _config() -> object:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "tenancy:migrations")
+    return config
