@@ -1,0 +1,172 @@
+"""Commits that cannot happen twice: every write carries the lease's fence and how far each node has landed.
+
+Delta does not deduplicate by itself. Two facts are built upon: a version is read and written through one handle, and
+two commits that share an app id conflict. So every commit carries `Transaction("lease", fence)`: of two writers that
+opened the same state, one fails, whoever they are; and one that opens a newer state sees a greater fence and stops.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from lake.durable import sync_file, sync_folder
+from lake.frames import to_rows
+from lake.settings import LakeSettings
+from lake.stores import local_folder
+from lake.tables import create_table, open_table, table_uri
+
+LEASE: Final = "lease"
+"""The app id under which every commit carries its writer's fence; no node has this name."""
+
+_ATTEMPTS: Final = 5
+
+
+class CommitError(Exception):
+    """A commit that was refused; nothing of it is in the table."""
+
+
+class StaleLeaseError(CommitError):
+    """A writer with a greater fence has written since: this one's lease is no longer its own."""
+
+
+class CommitConflictError(CommitError):
+    """The table is no longer what the writer decided upon: it must read again and decide anew."""
+
+
+def lease_name(tenant: str) -> str:
+    """Return the name of the lease that every writer of a tenant's tables holds, whatever it writes."""
+    return f"lake/{tenant}"
+
+
+class Writer:
+    """The one writer of a tenant's tables, for as long as its lease has the greatest fence."""
+
+    def __init__(self, tenant: str, fence: int, settings: LakeSettings | None = None) -> None:
+        """Write for `tenant` under a lease of its `lease_name`, whose number is `fence`."""
+        self.tenant = tenant
+        self.fence = fence
+        self.settings = settings or LakeSettings()
+
+    def versions(self, table: str, nodes: Iterable[str]) -> dict[str, int]:
+        """Return the last sequence that a table's commits carry for each node; 0 where none does."""
+        handle = open_table(self.tenant, table, self.settings)
+        return {node: _version(handle, node) for node in nodes}
+
+    def append(
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        versions: Mapping[str, int] | None = None,
+        expected: Mapping[str, int] | None = None,
+    ) -> int:
+        """Append rows and return the table's version.
+
+        Args:
+            table: one of `lake.schema.TABLES`.
+            frame: rows of it, every column.
+            versions: the sequence per node that these rows bring the table to.
+            expected: the sequence per node that the table must stand at; by default anything below `versions`.
+
+        Raises:
+            StaleLeaseError: another writer has the lease.
+            CommitConflictError: the table does not stand at `expected`, or conflicts did not end.
+            ValueError: the frame is not of the table's schema.
+        """
+        rows = to_rows(frame, table)
+        for attempt in range(_ATTEMPTS):
+            handle = self._admitted(table, versions, expected)
+            try:
+                return self._write(handle, table, rows, versions, mode="append")
+            except CommitFailedError:
+                # Admission decides anew on what the other commit left: who holds the lease, where the nodes stand.
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, no secret
+        raise CommitConflictError(f"{table}: {_ATTEMPTS} attempts met another commit")
+
+    def replace(
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        predicate: str | None = None,
+        versions: Mapping[str, int] | None = None,
+        expected: Mapping[str, int] | None = None,
+    ) -> int:
+        """Replace the rows that match `predicate` (SQL on the partition column; None: all) and return the version.
+
+        Never tried again: what it would write was computed from a state that another commit has just changed.
+
+        Raises:
+            StaleLeaseError: another writer has the lease.
+            CommitConflictError: another commit came between, or the table does not stand at `expected`.
+            ValueError: the frame is not of the table's schema.
+        """
+        rows = to_rows(frame, table)
+        handle = self._admitted(table, versions, expected)
+        try:
+            return self._write(handle, table, rows, versions, mode="overwrite", predicate=predicate)
+        except CommitFailedError as error:
+            self._admitted(table, versions, expected)
+            raise CommitConflictError(f"{table}: {error}") from error
+
+    def _admitted(
+        self, table: str, versions: Mapping[str, int] | None, expected: Mapping[str, int] | None
+    ) -> DeltaTable:
+        """Return a fresh handle through which this writer may write."""
+        handle = create_table(self.tenant, table, self.settings)
+        if (newest := _version(handle, LEASE)) > self.fence:
+            raise StaleLeaseError(f"{table}: fence {self.fence}, but {newest} has written")
+        for node, sequence in (versions or {}).items():
+            stands = _version(handle, node)
+            if stands >= sequence or (expected is not None and stands != expected.get(node, 0)):
+                raise CommitConflictError(f"{table}: node {node} stands at {stands}, not where {sequence} follows")
+        return handle
+
+    def _write(
+        self, handle: DeltaTable, table: str, rows: pa.Table, versions: Mapping[str, int] | None, **how: Any
+    ) -> int:
+        marks = [Transaction(LEASE, self.fence)]
+        marks += [Transaction(node, sequence) for node, sequence in sorted((versions or {}).items())]
+        before = handle.version()
+        write_deltalake(
+            handle,
+            rows,
+            writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
+            commit_properties=CommitProperties(app_transactions=marks),
+            **how,
+        )
+        _settle(local_folder(table_uri(self.tenant, table, self.settings)), before + 1, handle.version())
+        return handle.version()
+
+
+def _version(handle: DeltaTable | None, app_id: str) -> int:
+    return (handle.transaction_version(app_id) if handle is not None else None) or 0
+
+
+def _settle(folder: Path, first: int, last: int) -> None:
+    """Make commits durable, files first: what a later commit builds upon survives a loss of power.
+
+    delta-rs does not fsync. Between its commit and this the rows may be lost with the power, never what rests on
+    them; their segments are still staged and land again.
+    """
+    log = folder / "_delta_log"
+    folders = {folder, log}
+    for version in range(first, last + 1):
+        commit = log / f"{version:020d}.json"
+        for line in commit.read_text().splitlines():
+            if added := json.loads(line).get("add"):
+                file = folder / unquote(added["path"])
+                sync_file(file)
+                folders.add(file.parent)
+        sync_file(commit)
+    for changed in folders:
+        sync_folder(changed)

@@ -1,0 +1,45 @@
+"""Reads of a tenant's tables as lazy frames; days are told by the partition column, so other days' files stay shut."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import polars as pl
+
+from lake.frames import frame_schema
+from lake.schema import TABLES
+from lake.settings import LakeSettings
+from lake.tables import open_table
+
+
+def scan(
+    tenant: str,
+    table: str,
+    first_day: date | None = None,
+    last_day: date | None = None,
+    settings: LakeSettings | None = None,
+) -> pl.LazyFrame:
+    """Return a tenant's table as it is now, empty if nothing was ever written to it.
+
+    Args:
+        tenant: whose table.
+        table: one of `lake.schema.TABLES`.
+        first_day: leave out days before this one, by the table's partition.
+        last_day: leave out days after this one.
+        settings: where the lake is.
+
+    Raises:
+        ValueError: days are given for a table that has no partition.
+    """
+    partition = TABLES[table].partition
+    if partition is None and (first_day or last_day):
+        raise ValueError(f"{table} is not kept by day")
+    handle = open_table(tenant, table, settings)
+    if handle is None:
+        return pl.LazyFrame(schema=frame_schema(table))
+    frame = pl.scan_delta(handle).select(frame_schema(table).names())
+    if partition is not None and first_day is not None:
+        frame = frame.filter(pl.col(partition) >= first_day)
+    if partition is not None and last_day is not None:
+        frame = frame.filter(pl.col(partition) <= last_day)
+    return frame

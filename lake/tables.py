@@ -1,0 +1,78 @@
+"""One Delta table set per tenant: where each table lies, how it is created and opened."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from lake.durable import make_folders
+from lake.schema import TABLES, Table
+from lake.settings import LakeSettings
+from lake.stores import local_folder
+
+TRANSACTION_RETENTION_DAYS: Final = 365
+"""How long Delta remembers how far a node landed: longer than any staged segment lives (60 days), with room."""
+
+_TENANT: Final = re.compile(r"[a-z][a-z0-9-]{1,38}[a-z0-9]")
+
+
+def table_uri(tenant: str, name: str, settings: LakeSettings | None = None) -> str:
+    """Return the URL of a tenant's table.
+
+    Raises:
+        ValueError: the tenant's id is not one.
+        KeyError: there is no such table.
+    """
+    if not _TENANT.fullmatch(tenant):
+        raise ValueError(f"not a tenant's id: {tenant!r}")
+    return f"{(settings or LakeSettings()).lake_url.rstrip('/')}/{tenant}/{TABLES[name].name}"
+
+
+def open_table(tenant: str, name: str, settings: LakeSettings | None = None) -> DeltaTable | None:
+    """Open a tenant's table as it is now; None if nothing was ever written to it."""
+    try:
+        return DeltaTable(str(local_folder(table_uri(tenant, name, settings))))
+    except TableNotFoundError:
+        return None
+
+
+def create_table(tenant: str, name: str, settings: LakeSettings | None = None) -> DeltaTable:
+    """Open a tenant's table, creating it empty if need be; several may try at once."""
+    if (there := open_table(tenant, name, settings)) is not None:
+        return there
+    folder = local_folder(table_uri(tenant, name, settings))
+    make_folders(folder)
+    table = TABLES[name]
+    try:
+        return DeltaTable.create(
+            str(folder),
+            schema=table.schema,
+            partition_by=[table.partition] if table.partition else None,
+            name=table.name,
+            description=table.purpose,
+            configuration=properties(table),
+        )
+    except DeltaError:
+        if (there := open_table(tenant, name, settings)) is not None:
+            return there
+        raise
+
+
+def properties(table: Table) -> dict[str, str | None]:
+    """Return a table's Delta properties.
+
+    Delta's log keeps min and max of `statistics` only: it outlives an erasure, so it holds no personal value.
+    Deletion vectors and column mapping stay off, so that every reader can read the files as they are.
+    """
+    return {
+        "delta.setTransactionRetentionDuration": f"interval {TRANSACTION_RETENTION_DAYS} days",
+        "delta.dataSkippingStatsColumns": ",".join(table.statistics),
+        "delta.logRetentionDuration": "interval 7 days",
+        "delta.deletedFileRetentionDuration": "interval 7 days",
+        "delta.checkpointInterval": "50",
+        "delta.enableDeletionVectors": "false",
+        "delta.columnMapping.mode": "none",
+    }
