@@ -1,0 +1,161 @@
+package buffer
+
+import (
+	"context"
+	"sync"
+
+	"kaimon/agent/internal/account"
+)
+
+// loose is how many bytes of lines may wait uncompressed.
+const loose = 8 << 20
+
+// Buffer is a bounded queue of closed segments. One goroutine pushes, one takes.
+type Buffer struct {
+	mu      sync.Mutex
+	limit   int
+	queue   []*Segment
+	taken   int // bytes held by segments that were taken and not yet released
+	shed    account.Tally
+	changed chan struct{}
+}
+
+// New returns a buffer that holds about limit bytes at most.
+func New(limit int) *Buffer {
+	return &Buffer{limit: limit, changed: make(chan struct{}, 1)}
+}
+
+// Push adds a closed segment, and lets the oldest of the cheapest rows go while there is no room.
+func (b *Buffer) Push(s *Segment) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := len(b.queue); n > 0 && b.queue[n-1].Size() == 0 && !b.queue[n-1].Final {
+		s.Shed.Add(b.queue[n-1].Shed)
+		b.queue = b.queue[:n-1]
+	}
+	b.queue = append(b.queue, s)
+	b.packLocked()
+	b.shedLocked()
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Take waits for segments and returns the oldest: one at least, more while they fit a batch of the given sizes on the
+// wire and of lines. They stay the buffer's burden until released. It returns nil when ctx ends or the time is up.
+func (b *Buffer) Take(ctx context.Context, wire, lines int) []*Segment {
+	for {
+		if got := b.take(wire, lines); got != nil {
+			return got
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.changed:
+		}
+	}
+}
+
+func (b *Buffer) take(wire, lines int) []*Segment {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for i, s := range b.queue {
+		wire -= s.Wire()
+		lines -= s.Size()
+		if i > 0 && (wire < 0 || lines < 0) {
+			break
+		}
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	got := append([]*Segment(nil), b.queue[:n]...)
+	b.queue = append([]*Segment(nil), b.queue[n:]...)
+	for _, s := range got {
+		b.taken += s.Held()
+	}
+	return got
+}
+
+// Release gives back the room of segments that were taken; held is what Held said of them then.
+func (b *Buffer) Release(held int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.taken -= held
+}
+
+// Waiting is the number of segments that nobody has taken.
+func (b *Buffer) Waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue)
+}
+
+// State says how many bytes are held, the rows that wait, and those let go so far.
+func (b *Buffer) State() (held int, waiting, shed account.Tally) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.queue {
+		waiting.Add(s.Rows().Sum())
+	}
+	return b.heldLocked(), waiting, b.shed
+}
+
+func (b *Buffer) heldLocked() int {
+	held := b.taken
+	for _, s := range b.queue {
+		held += s.Held()
+	}
+	return held
+}
+
+func (b *Buffer) packLocked() {
+	most := min(loose, b.limit/4)
+	open := 0
+	for i := len(b.queue) - 1; i >= 0; i-- {
+		if s := b.queue[i]; !s.packed() {
+			if open += s.Size(); open > most {
+				s.pack()
+			}
+		}
+	}
+}
+
+func (b *Buffer) shedLocked() {
+	held := b.heldLocked()
+	for c := Opens; c < Classes && held > b.limit; c++ {
+		for _, s := range b.queue {
+			if held <= b.limit {
+				break
+			}
+			was := s.Held()
+			b.shed.Add(s.drop(c))
+			held += s.Held() - was
+		}
+	}
+	b.foldLocked()
+}
+
+// foldLocked merges segments without rows into the ones after them, whose counters say all that theirs do.
+func (b *Buffer) foldLocked() {
+	kept := b.queue[:0]
+	for i, s := range b.queue {
+		if i < len(b.queue)-1 && s.Size() == 0 {
+			b.queue[i+1].Shed.Add(s.Shed)
+			continue
+		}
+		kept = append(kept, s)
+	}
+	clear(b.queue[len(kept):])
+	b.queue = kept
+}
+
+// Retake adds to the burden of what was taken: its halves may hold more than it did.
+func (b *Buffer) Retake(held int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.taken += held
+}
