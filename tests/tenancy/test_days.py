@@ -1,0 +1,62 @@
+"""Day states."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from tenancy.database import Database
+from tenancy.days import DayState, get, list_days, mark_open, set_checked
+
+MONDAY, TUESDAY = date(2026, 3, 2), date(2026, 3, 3)
+
+
+def test_a_day_that_never_had_data_has_no_state_and_passes_no_check(db: Database) -> None:
+    assert get(db, "acme", MONDAY) is None
+    assert not set_checked(db, "acme", MONDAY, passed=True, detail={}, seen_version=0)
+    assert list_days(db) == []
+
+
+def test_a_day_with_data_is_open(db: Database, clock: Any) -> None:
+    mark_open(db, "acme", [TUESDAY, MONDAY, TUESDAY])
+    assert get(db, "acme", MONDAY) == DayState("acme", MONDAY, "open", {}, clock(), 1)
+    assert [state.day for state in list_days(db)] == [MONDAY, TUESDAY]
+    mark_open(db, "acme", [])
+    assert [state.version for state in list_days(db)] == [1, 1]
+
+
+def test_a_check_of_all_the_data_is_recorded(db: Database, clock: Any) -> None:
+    mark_open(db, "acme", [MONDAY])
+    clock.move(5)
+    assert set_checked(db, "acme", MONDAY, passed=True, detail={"rows": 7}, seen_version=1)
+    assert get(db, "acme", MONDAY) == DayState("acme", MONDAY, "passed", {"rows": 7}, clock(), 1)
+    assert set_checked(db, "acme", MONDAY, passed=False, detail={"rows": 8}, seen_version=1)
+    assert get(db, "acme", MONDAY).state == "failed"
+
+
+def test_data_that_arrives_during_a_check_keeps_the_day_open(db: Database) -> None:
+    mark_open(db, "acme", [MONDAY])
+    seen = get(db, "acme", MONDAY).version
+    mark_open(db, "acme", [MONDAY])
+    assert not set_checked(db, "acme", MONDAY, passed=True, detail={"rows": 7}, seen_version=seen)
+    assert get(db, "acme", MONDAY).state == "open"
+
+
+def test_data_that_arrives_after_a_check_voids_it(db: Database) -> None:
+    mark_open(db, "acme", [MONDAY, TUESDAY])
+    set_checked(db, "acme", MONDAY, passed=True, detail={"rows": 7}, seen_version=1)
+    set_checked(db, "acme", TUESDAY, passed=True, detail={"rows": 7}, seen_version=1)
+    mark_open(db, "acme", [MONDAY])
+    monday = get(db, "acme", MONDAY)
+    assert (monday.state, monday.detail, monday.version) == ("open", {}, 2)
+    assert get(db, "acme", TUESDAY).state == "passed"
+
+
+def test_one_tenants_day_says_nothing_about_anothers(db: Database) -> None:
+    mark_open(db, "acme", [MONDAY])
+    mark_open(db, "zeta", [MONDAY, TUESDAY])
+    assert set_checked(db, "zeta", MONDAY, passed=False, detail={}, seen_version=1)
+    assert get(db, "acme", MONDAY).state == "open"
+    assert [(state.tenant_id, state.day) for state in list_days(db, "zeta")] == [("zeta", MONDAY), ("zeta", TUESDAY)]
+    assert [state.tenant_id for state in list_days(db, day=MONDAY)] == ["acme", "zeta"]
+    assert [state.state for state in list_days(db, "zeta", MONDAY)] == ["failed"]
