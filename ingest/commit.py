@@ -1,0 +1,296 @@
+"""Group commit: a tenant's waiting batches become one segment, and all are answered when it is durable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+
+from ingest.admission import Reservation
+from ingest.metrics import Metrics
+from kaimon.base.logs import get_logger
+from kaimon.base.problems import Problem
+from lake.segments import BatchRecord, Rejected, encode_segment, segment_key
+from lake.stores import AlreadyExistsError, Store
+
+Part = tuple[BatchRecord, pa.Table, list[Rejected]]
+_RETRY_AFTER_S: Final = 5
+
+
+class NodeConflictError(Exception):
+    """Somebody else writes under this node's name: nothing may be written under it any more."""
+
+
+@dataclass
+class Waiting:
+    """A batch that waits to become durable; `durable` is settled for it with None or a Problem."""
+
+    part: Part
+    size: int
+    on_durable: Callable[[], None]
+    durable: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+
+
+@dataclass(frozen=True)
+class CommitRule:
+    """When a segment is written: `linger_s` after the first batch began to wait, or at once from `group_bytes` on.
+
+    One that could not be written is tried again every `retry_s`. Nobody waits for longer than `patience_s`.
+    """
+
+    linger_s: float
+    group_bytes: int
+    retry_s: float
+    patience_s: float
+
+
+class Committer:
+    """The segments of one ingest process: one line a tenant, one node name. Only for the event loop's thread.
+
+    A line writes segment n+1 only after n is durable, so that a reader never sees a hole. A segment that cannot be
+    written keeps its number and its bytes until it is: those who wait are told to come back, and it is tried again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        node: str,
+        rule: CommitRule,
+        executor: Executor,
+        *,
+        metrics: Metrics,
+        on_durable: Callable[[str, str, int], None] = lambda _tenant, _node, _seq: None,
+        on_fatal: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write to `store` under `node`.
+
+        Args:
+            store: the staging store.
+            node: a name that no other process has or had.
+            rule: when to write.
+            executor: where encoding and writing happen.
+            metrics: where to count.
+            on_durable: told (tenant, node, seq) of every durable segment.
+            on_fatal: told once when the node must not go on.
+        """
+        self.store = store
+        self.node = node
+        self.rule = rule
+        self.executor = executor
+        self.metrics = metrics
+        self.on_durable = on_durable
+        self.draining = False
+        self.conflicted = False
+        self._on_fatal = on_fatal
+        self._lines: dict[str, _Line] = {}
+
+    async def stage(
+        self, tenant: str, part: Part, reservation: Reservation, on_durable: Callable[[], None] = lambda: None
+    ) -> None:
+        """Return when the batch is durable.
+
+        Args:
+            tenant: whose it is.
+            part: the batch, its rows and its rejected lines.
+            reservation: the memory it takes; released when its fate is known, which may be later than the answer.
+            on_durable: called when it is durable, even when it was refused before.
+
+        Raises:
+            Problem: 503 (storage_unavailable, shutting_down), it may or may not become durable: send it again.
+        """
+        if self.draining or self.conflicted:
+            raise Problem(503, "shutting_down", "Shutting down", headers={"Retry-After": "1"})
+        line = self._lines.get(tenant)
+        if line is None:
+            line = self._lines[tenant] = _Line(self, tenant)
+        waiting = Waiting(part, reservation.size, on_durable)
+        line.add(waiting)
+        reservation.hand_over()
+        waiting.durable.add_done_callback(lambda _: reservation.release())
+        try:
+            await asyncio.wait_for(asyncio.shield(waiting.durable), self.rule.patience_s)
+        except TimeoutError as error:
+            raise _unavailable() from error
+
+    async def drain(self) -> None:
+        """Write what waits without further ado, take nothing more, and return when all is settled."""
+        self.draining = True
+        for line in self._lines.values():
+            line.hurry()
+        await asyncio.gather(*(line.task for line in self._lines.values() if line.task is not None))
+
+    def stuck_tenants(self) -> int:
+        """Return how many lines hold a segment that cannot be written."""
+        return sum(line.stuck for line in self._lines.values())
+
+    def waiting_batches(self) -> int:
+        """Return how many batches wait."""
+        return sum(len(line.waiting) for line in self._lines.values())
+
+    def conflict(self, key: str) -> None:
+        """Take note that another writes under our name; nothing is written any more."""
+        if not self.conflicted:
+            self.conflicted = True
+            get_logger(__name__).critical("node_conflict", node=self.node, key=key)
+            self._on_fatal()
+
+
+class _Line:
+    """One tenant's waiting batches and the task that writes them, which lives while there is something to do."""
+
+    def __init__(self, committer: Committer, tenant: str) -> None:
+        self._committer = committer
+        self._tenant = tenant
+        self._seq = 0
+        self._waiting_bytes = 0
+        self._now = asyncio.Event()
+        self.waiting: list[Waiting] = []
+        self.task: asyncio.Task[None] | None = None
+        self.stuck = False
+
+    def add(self, waiting: Waiting) -> None:
+        if self.stuck:
+            raise _unavailable()
+        self.waiting.append(waiting)
+        self._waiting_bytes += waiting.size
+        if self._waiting_bytes >= self._committer.rule.group_bytes:
+            self._now.set()
+        if self.task is None or self.task.done():
+            self.task = asyncio.get_running_loop().create_task(self._run())
+
+    def hurry(self) -> None:
+        self._now.set()
+
+    async def _run(self) -> None:
+        while self.waiting and not self._committer.conflicted:
+            await self._linger()
+            await self._commit(self._take())
+        self._refuse(self._take_all())
+
+    async def _linger(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = self.waiting[0].since + self._committer.rule.linger_s - loop.time()
+        if left > 0 and not self._committer.draining:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._now.wait(), left)
+        self._now.clear()
+
+    def _take(self) -> list[Waiting]:
+        """Take from the front, in order, until there is enough for a segment."""
+        group: list[Waiting] = []
+        size = 0
+        while self.waiting and (not group or size + self.waiting[0].size <= self._committer.rule.group_bytes):
+            group.append(self.waiting.pop(0))
+            size += group[-1].size
+        self._waiting_bytes -= size
+        if self._waiting_bytes >= self._committer.rule.group_bytes:
+            self._now.set()
+        return group
+
+    def _take_all(self) -> list[Waiting]:
+        group, self.waiting, self._waiting_bytes = self.waiting, [], 0
+        return group
+
+    async def _commit(self, group: list[Waiting]) -> None:
+        loop, committer = asyncio.get_running_loop(), self._committer
+        if committer.conflicted:
+            self._refuse(group)
+            return
+        seq = self._seq + 1
+        parts = [waiting.part for waiting in group]
+        try:
+            data = await loop.run_in_executor(
+                committer.executor, encode_segment, committer.node, seq, self._tenant, parts
+            )
+        except Exception as error:  # noqa: BLE001 - it is handed to whoever waits
+            if len(group) > 1:
+                # One batch that cannot be encoded must not take its neighbours with it.
+                for waiting in group:
+                    await self._commit([waiting])
+                return
+            _settle(group, error)
+            return
+        key = segment_key(self._tenant, committer.node, seq)
+        began = loop.time()
+        if not await self._put(key, data, group):
+            return
+        self._seq = seq
+        committer.metrics.segments.inc()
+        committer.metrics.segment_bytes.inc(len(data))
+        committer.metrics.put_seconds.observe(loop.time() - began)
+        committer.on_durable(self._tenant, committer.node, seq)
+        for waiting in group:
+            waiting.on_durable()
+        _settle(group, None)
+
+    async def _put(self, key: str, data: bytes, group: list[Waiting]) -> bool:
+        """Write the segment, for as long as it takes; return False if that ended without it."""
+        loop, committer = asyncio.get_running_loop(), self._committer
+        while True:
+            last = committer.draining
+            try:
+                await loop.run_in_executor(committer.executor, put_mine, committer.store, key, data)
+            except NodeConflictError:
+                committer.conflict(key)
+                self._refuse(group)
+                return False
+            except Exception as error:  # noqa: BLE001 - whatever it is, this number is taken by these bytes
+                committer.metrics.put_failures.inc()
+                get_logger(__name__).error(
+                    "segment_not_written", key=key, error=str(error), cause=repr(error.__cause__)
+                )
+                self.stuck = True
+                self._refuse(group)
+                self._refuse(self._take_all())
+            else:
+                if self.stuck:
+                    get_logger(__name__).info("segment_written_at_last", key=key)
+                self.stuck = False
+                return True
+            if last:
+                return False
+            self._now.clear()
+            if committer.draining:
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._now.wait(), committer.rule.retry_s)
+
+    def _refuse(self, group: list[Waiting]) -> None:
+        _settle(group, _unavailable())
+
+
+def put_mine(store: Store, key: str, data: bytes) -> None:
+    """Write `data` under a key that is nobody else's; that it is there already, by an earlier attempt, is success.
+
+    Raises:
+        NodeConflictError: something else is there.
+    """
+    try:
+        store.put_new(key, data)
+    except AlreadyExistsError as error:
+        if hashlib.sha256(store.get(key)).digest() != hashlib.sha256(data).digest():
+            raise NodeConflictError(key) from error
+
+
+def _settle(group: list[Waiting], error: Exception | None) -> None:
+    for waiting in group:
+        if waiting.durable.done():
+            continue
+        if error is None:
+            waiting.durable.set_result(None)
+        else:
+            waiting.durable.set_exception(error)
+            # Read it: whoever lost patience does not, and asyncio would complain.
+            waiting.durable.exception()
+
+
+def _unavailable() -> Problem:
+    after = {"Retry-After": str(_RETRY_AFTER_S)}
+    return Problem(503, "storage_unavailable", "Storage is not available", "the batch is not durable", headers=after)

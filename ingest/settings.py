@@ -1,0 +1,72 @@
+"""Settings of the ingest service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from kaimon.base.settings import HomeSettings
+
+MIB = 1024 * 1024
+
+
+class IngestSettings(HomeSettings):
+    """Where ingest listens, how long it gathers batches, and how much it takes in."""
+
+    host: str = Field(default="127.0.0.1", description="Address that ingest listens on.")
+    port: int = Field(default=8443, ge=1, le=65535, description="Port that ingest listens on; TLS only.")
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="Certificate chain (PEM) that ingest shows; without it, a development certificate under `tls/` "
+        "in the home.",
+    )
+    tls_key: Path | None = Field(default=None, description="Its private key: PEM, PKCS#8, not encrypted.")
+    commit_linger_ms: int = Field(
+        default=100,
+        ge=0,
+        le=60_000,
+        description="Milliseconds that the first waiting batch of a tenant waits for others before the segment is "
+        "written; 2000 suits S3.",
+    )
+    commit_bytes: int = Field(
+        default=8 * MIB, gt=0, description="Parsed bytes of waiting batches at which a segment is written at once."
+    )
+    max_compressed_bytes: int = Field(default=8 * MIB, gt=0, description="Largest body of a batch, as sent.")
+    max_decompressed_bytes: int = Field(default=64 * MIB, gt=0, description="Largest body of a batch, decompressed.")
+    max_line_bytes: int = Field(default=64 * 1024, gt=0, description="Longest line of an event; longer is rejected.")
+    max_header_bytes: int = Field(
+        default=MIB, gt=0, description="Longest batch header; it grows with the host's number of CPUs."
+    )
+    max_lines: int = Field(default=500_000, gt=0, description="Most lines in a batch.")
+    admission_bytes: int = Field(
+        default=512 * MIB,
+        gt=0,
+        description="Memory that bodies may take at one time, from their first byte to their answer; past it ingest "
+        "answers 503.",
+    )
+    body_timeout_s: float = Field(default=30.0, gt=0, description="Seconds within which a body must have arrived.")
+    parse_threads: int = Field(default=2, ge=1, description="Threads that decompress and parse.")
+    commit_threads: int = Field(default=4, ge=1, description="Threads that write segments.")
+    patience_s: float = Field(
+        default=20.0, gt=0, description="Seconds that a request waits for its segment; then ingest answers 503."
+    )
+    put_retry_s: float = Field(
+        default=1.0, gt=0, description="Seconds between two attempts to write a segment that could not be written."
+    )
+
+    @model_validator(mode="after")
+    def _certificate_and_key_come_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key: give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _the_largest_batch_is_let_in(self) -> Self:
+        least = self.max_compressed_bytes + 2 * self.max_decompressed_bytes
+        if self.admission_bytes < least:
+            raise ValueError(
+                f"admission_bytes: want at least {least}, which the largest batch takes while it is parsed"
+            )
+        return self

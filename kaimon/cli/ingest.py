@@ -1,0 +1,31 @@
+"""`kaimon ingest`: take in batches from agents."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Take in batches from agents.", no_args_is_help=True)
+
+
+@app.command()
+def serve(
+    port: Annotated[int | None, typer.Option(help="Port to listen on; KAIMON_PORT if not given.")] = None,
+) -> None:
+    """Serve until Ctrl-C; TLS 1.2 or newer only."""
+    from ingest.server import serve as run
+    from ingest.settings import IngestSettings
+    from kaimon.base.logs import configure_logs
+
+    configure_logs("ingest")
+    run(IngestSettings() if port is None else IngestSettings(port=port))
+
+
+@app.command()
+def certificates() -> None:
+    """Make the development certificates if there are none that last; print the path of what clients must trust."""
+    from ingest.settings import IngestSettings
+    from ingest.tls import ensure_development_tls
+
+    typer.echo(ensure_development_tls(IngestSettings().home).ca)
