@@ -1,0 +1,60 @@
+"""`kaimon tenant`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import Result
+
+from kaimon.cli.tenant import app
+from tenancy.keys import ensure_key
+
+
+def test_a_tenant_that_was_made_is_listed(run: Callable[..., Result], home: Path) -> None:
+    made = run(app, "create", "acme", "--name", "Acme, Inc.", "--subscription", "active")
+    assert (made.exit_code, made.stdout) == (0, "tenant acme made, subscription active\n")
+    assert run(app, "create", "zeta-long-name").exit_code == 0
+    first, second = run(app, "list").stdout.splitlines()
+    assert first.split()[:2] == ["acme", "active"]
+    assert first.endswith("  Acme, Inc.")
+    assert second.split()[:2] == ["zeta-long-name", "trial"]
+    assert (home / "control.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_empty_list_is_empty(run: Callable[..., Result]) -> None:
+    listed = run(app, "list")
+    assert (listed.exit_code, listed.output) == (0, "")
+
+
+def test_a_mistake_is_one_clear_line_on_stderr_and_exit_code_2(run: Callable[..., Result]) -> None:
+    assert run(app, "create", "acme").exit_code == 0
+    for arguments, complaint in (
+        (("Acme",), "tenant id 'Acme'"),
+        (("acme",), "tenant 'acme' exists already"),
+        (("zeta", "--subscription", "gratis"), "want one of trial"),
+    ):
+        failed = run(app, "create", *arguments)
+        assert failed.exit_code == 2
+        assert failed.stdout == ""
+        assert failed.stderr.startswith("error: ")
+        assert complaint in failed.stderr
+        assert failed.stderr.count("\n") == 1
+
+
+def test_a_home_that_cannot_be_made_is_said_in_a_line(run: Callable[..., Result], home: Path) -> None:
+    home.write_text("a file, not a folder")
+    failed = run(app, "list")
+    assert failed.exit_code == 2
+    assert failed.stderr.startswith("error: ")
+
+
+def test_a_key_that_others_can_read_is_said_in_a_line(run: Callable[..., Result], home: Path) -> None:
+    from kaimon.cli.token import app as token
+
+    run(app, "create", "acme")
+    ensure_key(home / "keys" / "token.key")
+    (home / "keys" / "token.key").chmod(0o644)
+    failed = run(token, "create", "--tenant", "acme")
+    assert (failed.exit_code, failed.stdout) == (2, "")
+    assert "want 0600" in failed.stderr
