@@ -26,7 +26,7 @@ VERSION: Final = 1
 """The form of a segment; a reader refuses another."""
 
 _METADATA: Final = b"kaimon.segment"
-_KEY: Final = re.compile(r"([a-z][a-z0-9-]{1,38}[a-z0-9])/([a-z0-9]+(?:[_-][a-z0-9]+)*)/([0-9]{12})\.parquet")
+_KEY: Final = re.compile(r"([a-z][a-z0-9-]{1,38}[a-z0-9])/(?!lease/)([a-z0-9]+(?:[_-][a-z0-9]+)*)/([0-9]{12})\.parquet")
 _OWN: Final[tuple[pa.Field[Any], ...]] = (
     pa.field("batch", pa.int32(), nullable=False),
     pa.field("line", pa.int32(), nullable=False),

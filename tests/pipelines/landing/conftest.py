@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lake.settings import LakeSettings
+from pipelines.landing import Landed, land_tenant
+from tenancy.database import Database, open_database
+from tenancy.settings import TenancySettings
+from tenancy.tenants import create_tenant
+
+STAGING = Path(__file__).parents[2] / "lake" / "staging.py"
+
+
+class SetClock:
+    """A clock that stands where it was set."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 10, 12, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture(scope="session")
+def staging() -> ModuleType:
+    """The maker of staged segments."""
+    spec = importlib.util.spec_from_file_location("kaimon_test_staging", STAGING)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def db(home: Path, clock: SetClock) -> Iterator[Database]:
+    database = open_database(TenancySettings(home=home), clock)
+    create_tenant(database, "acme")
+    create_tenant(database, "beta")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def land(db: Database, home: Path) -> Callable[..., Landed]:
+    """Land a tenant as a run of the pipelines would."""
+
+    def land_it(tenant: str = "acme", **how: object) -> Landed:
+        return land_tenant(db, tenant, "test", LakeSettings(home=home), **how)  # type: ignore[arg-type]
+
+    return land_it
