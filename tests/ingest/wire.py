@@ -31,7 +31,7 @@ KAIMON = Path(sys.executable).parent / "kaimon"
 CAUSES = ("ring", "scratch", "shed", "refused", "evicted")
 
 
-def event(seq: int = 0, **changes: Any) -> dict[str, Any]:
+def event(seq: int = 0, /, **changes: Any) -> dict[str, Any]:
     """Return an event's line as an object; a change to `...` leaves the key out."""
     made = {
         "time": 1_700_000_000_000_000 + seq,
