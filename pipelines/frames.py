@@ -1,21 +1,10 @@
-"""Frames of our tables: the Polars schema of each, and a frame put into it."""
+"""A frame put into the form of one of our tables."""
 
 from __future__ import annotations
 
-from functools import cache
-
 import polars as pl
 
-from lake.schema import TABLES
-
-
-@cache
-def polars_schema(table: str) -> pl.Schema:
-    """Return the Polars schema of one of `lake.schema.TABLES`."""
-    empty = pl.from_arrow(TABLES[table].schema.empty_table())
-    if not isinstance(empty, pl.DataFrame):
-        raise TypeError(table)
-    return empty.schema
+from lake.frames import frame_schema
 
 
 def conform(frame: pl.DataFrame, table: str) -> pl.DataFrame:
@@ -24,4 +13,9 @@ def conform(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     Raises:
         polars.exceptions.PolarsError: a column is missing or cannot be cast without loss.
     """
-    return frame.select(pl.col(name).cast(dtype) for name, dtype in polars_schema(table).items())
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in frame_schema(table).items())
+
+
+def empty(table: str) -> pl.DataFrame:
+    """Return no rows of a table."""
+    return pl.DataFrame(schema=frame_schema(table))

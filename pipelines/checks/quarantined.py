@@ -13,6 +13,9 @@ from pipelines.checks.ledger import BATCH
 STAGED: Final = [*BATCH, "node", "segment_seq"]
 """A batch as staged: the same number can arrive twice with different contents, and only one of them lands."""
 
+CONFLICT: Final = "batch_conflict"
+"""The reason landing gives for the lines of a batch whose number had landed with other contents."""
+
 _NUMBERS: Final = {"cpu": pl.Int32, "seq": pl.Int64, "count": pl.Int64}
 LINES: Final = {
     "agent_id": pl.String,
@@ -28,8 +31,9 @@ def read_quarantined(quarantine: pl.DataFrame) -> pl.DataFrame:
     """Return one row a quarantined line: `STAGED`, and `cpu`, `seq`, `count`, all three null where it is unreadable.
 
     A line that arrived was delivered, whatever it says. One that cannot be read counts as one row and one event of
-    its load, on a CPU that nobody knows.
+    its load, on a CPU that nobody knows. Lines of a conflicting batch belong to no landed one and are left out.
     """
+    quarantine = quarantine.filter(pl.col("code").ne_missing(CONFLICT))
     numbers = pl.DataFrame([_parse(raw) for raw in quarantine["raw"]], schema=_NUMBERS, orient="row")
     return quarantine.select(STAGED).hstack(numbers)
 

@@ -10,7 +10,7 @@ import polars as pl
 from lake.columns import CAUSES
 from pipelines.checks.ledger import BATCH, LOST_EVENTS, LOST_ROWS, deltas
 from pipelines.checks.quarantined import STAGED, read_quarantined
-from pipelines.frames import conform, polars_schema
+from pipelines.frames import conform, empty
 from pipelines.rollups.spans import KINDS, by_hour, spans
 
 _HOUR: Final = ["agent_id", "hour"]
@@ -18,13 +18,17 @@ _SUMS: Final = ["seen", "arrived", "filtered", "pending", *LOST_EVENTS, "lost_ro
 
 
 def arrivals(events: pl.LazyFrame, quarantine: pl.DataFrame) -> pl.DataFrame:
-    """Return the occurrences that arrived in each batch, from the tables: `BATCH`, `node`, `segment_seq`, `arrived`.
+    """Return what arrived in each batch, from the tables: `BATCH`, `node`, `segment_seq`, `rows`, `arrived`.
 
-    `node` and `segment_seq` are null for events, whose batch is the one that landed. A quarantined line that does
-    not say its count stands for one.
+    `rows` are rows or lines, `arrived` occurrences. `node` and `segment_seq` are null for events, whose batch is
+    the one that landed. A quarantined line that does not say its count stands for one.
     """
-    rows = events.group_by(BATCH).agg(arrived=pl.col("count").sum()).collect()
-    lines = read_quarantined(quarantine).group_by(STAGED).agg(arrived=pl.col("count").fill_null(1).sum())
+    rows = events.group_by(BATCH).agg(rows=pl.len().cast(pl.Int64), arrived=pl.col("count").sum()).collect()
+    lines = (
+        read_quarantined(quarantine)
+        .group_by(STAGED)
+        .agg(rows=pl.len().cast(pl.Int64), arrived=pl.col("count").fill_null(1).sum())
+    )
     return pl.concat([rows, lines], how="diagonal")
 
 
@@ -51,7 +55,7 @@ def completeness(batches: pl.DataFrame, arrived: pl.DataFrame, day: date, now: d
     known = pl.col("sent_at").min().over("agent_id") < end
     ledger = deltas(batches).filter(known)
     if ledger.is_empty() or end <= start:
-        return pl.DataFrame(schema=polars_schema("completeness"))
+        return empty("completeness")
     timeline = by_hour(spans(ledger, start, end))
     hours = _account(ledger, arrived, start)
     hosts = ledger.sort("sent_at").group_by("agent_id").agg(pl.col("hostname").last())

@@ -14,7 +14,7 @@ import pytest
 
 from kaimon.base.clock import to_micros
 from lake.columns import CAUSES
-from pipelines.frames import polars_schema
+from lake.frames import frame_schema
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -155,15 +155,15 @@ class Load:
 
     @property
     def events(self) -> pl.DataFrame:
-        return pl.DataFrame(self.event_rows, schema=polars_schema("events"))
+        return pl.DataFrame(self.event_rows, schema=frame_schema("events"))
 
     @property
     def batches(self) -> pl.DataFrame:
-        return pl.DataFrame(self.batch_rows, schema=polars_schema("batches"))
+        return pl.DataFrame(self.batch_rows, schema=frame_schema("batches"))
 
     @property
     def quarantine(self) -> pl.DataFrame:
-        return pl.DataFrame(self.quarantine_rows, schema=polars_schema("quarantine"))
+        return pl.DataFrame(self.quarantine_rows, schema=frame_schema("quarantine"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,7 +104,8 @@ def test_quarantined_lines_count_as_delivered(load: Any, noon: datetime) -> None
     assert accounting.filter(pl.col("cpu").is_null())["quarantined_rows"].item() == 1
 
 
-def test_a_conflicting_batchs_lines_are_not_delivered_twice(load: Any, noon: datetime) -> None:
+@pytest.mark.parametrize(("node", "code"), [("node-2", "bad_type"), ("node-1", "batch_conflict")])
+def test_a_conflicting_batchs_lines_are_not_delivered_twice(load: Any, noon: datetime, node: str, code: str) -> None:
     load.do(noon)
     load.cut(noon + SECOND)
     line = [
@@ -112,8 +114,9 @@ def test_a_conflicting_batchs_lines_are_not_delivered_twice(load: Any, noon: dat
             "agent_id": load.agent_id,
             "load_id": load.load_id,
             "batch_seq": 1,
-            "node": "node-2",
+            "node": node,
             "segment_seq": 1,
+            "code": code,
             "line": 2,
             "raw": "{}",
         },

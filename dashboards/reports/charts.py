@@ -1,0 +1,89 @@
+"""Charts as SVG, drawn on the server; what is not known is hatched, never drawn as nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup  # what Jinja's autoescape takes as it is
+
+from dashboards.reports.page import HourBar
+
+WIDTH, HEIGHT = 704, 168
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 4, 10, 26
+_FLOOR = HEIGHT - _BOTTOM
+_PLOT_HEIGHT = _FLOOR - _TOP
+_HATCH = (
+    '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect class="hatch-ground" width="6" height="6"/><rect class="hatch-line" width="2" height="6"/></pattern></defs>'
+)
+
+
+def events_by_hour(hours: Sequence[HourBar | None]) -> Markup:
+    """Return an SVG bar chart of events an hour.
+
+    A column is hatched for as large a part of its height as hosts are unknown in that hour, from the top down; an
+    hour in which no host was monitored shows a flat dash; one that has not begun shows nothing. Only numbers go in.
+    """
+    top = _ceiling(max((hour.events for hour in hours if hour), default=0))
+    step = (WIDTH - _LEFT - _RIGHT) / max(len(hours), 1)
+    drawn: list[str] = []
+    for share in (0.0, 0.5, 1.0):
+        y = _FLOOR - share * _PLOT_HEIGHT
+        drawn.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        drawn.append(_tick(_LEFT - 8, y + 4, "end", _short(top * share)))
+    for index, hour in enumerate(hours):
+        x = _LEFT + index * step
+        if index % 3 == 0:
+            drawn.append(_tick(x + step / 2, HEIGHT - 8, "middle", f"{index:02}"))
+        if hour is not None:
+            drawn += _column(hour, x + step * 0.16, step * 0.68, top)
+    words = _words(hours)
+    return Markup(  # noqa: S704 - nothing but numbers and our own words
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">{_HATCH}'
+        f"<title>{words}</title>{''.join(drawn)}</svg>"
+    )
+
+
+def _tick(x: float, y: float, anchor: str, text: str) -> str:
+    return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
+
+
+def _box(kind: str, x: float, y: float, width: float, height: float) -> str:
+    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+
+
+def _column(hour: HourBar, x: float, width: float, top: float) -> list[str]:
+    monitored = hour.complete + hour.partial + hour.unknown
+    if monitored == 0 and hour.events == 0:
+        return [_box("idle", x, _FLOOR - 2, width, 2)]
+    drawn = []
+    if hour.unknown:
+        drawn.append(_box("hatched", x, _TOP, width, _PLOT_HEIGHT * hour.unknown / monitored))
+    if hour.events:
+        height = max(_PLOT_HEIGHT * hour.events / top, 1.5)
+        drawn.append(_box("bar partial" if hour.partial else "bar", x, _FLOOR - height, width, height))
+    elif not hour.unknown:
+        drawn.append(_box("bar", x, _FLOOR - 1, width, 1))
+    return drawn
+
+
+def _words(hours: Sequence[HourBar | None]) -> str:
+    known = [hour for hour in hours if hour]
+    unknown = sum(1 for hour in known if hour.unknown)
+    return f"File events by hour: {sum(hour.events for hour in known):,} in all; {unknown} hours with unknown parts"
+
+
+def _ceiling(value: int) -> float:
+    """Return a round number at or above `value`, at least 4."""
+    if value <= 4:
+        return 4
+    magnitude = 10 ** math.floor(math.log10(value))
+    return float(next(step * magnitude for step in (1, 2, 4, 5, 8, 10) if step * magnitude >= value))
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

@@ -1,0 +1,36 @@
+"""A summary as one HTML page: no scripts, no links, nothing fetched."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from dashboards.reports.charts import events_by_hour
+from dashboards.reports.names import visible
+from dashboards.reports.page import Page
+
+STATUS_WORDS = {
+    "first": "First day",
+    "better": "Better",
+    "stable": "Stable",
+    "worse": "Worse",
+}
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("dashboards.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = visible
+    return environment.get_template("summary.html")
+
+
+def render_html(page: Page) -> str:
+    """Return the page as HTML, self-contained; equal pages give equal text."""
+    return _template().render(page=page, chart=events_by_hour(page.hours), status_word=STATUS_WORDS[page.status])

@@ -1,0 +1,100 @@
+"""What a rendered summary is made of; plain data, so that rendering needs nothing but this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+Status = Literal["first", "better", "stable", "worse"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of a sentence: our words, a computed value, or a name that somebody else chose."""
+
+    kind: Literal["text", "value", "name"]
+    text: str
+
+
+Sentence = tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A titled group of sentences; the account and the blind spots stand below the one that asks for them."""
+
+    title: str
+    sentences: tuple[Sentence, ...]
+    with_account: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that stands by itself, with what it is and how it compares; `alert` draws the eye."""
+
+    label: str
+    value: str
+    note: str
+    alert: bool = False
+
+
+@dataclass(frozen=True)
+class HourBar:
+    """One hour of the chart: events, and hosts by what is known of them. `None` for an hour that has not begun."""
+
+    events: int
+    complete: int
+    partial: int
+    unknown: int
+    not_monitored: int
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A line of a ranking: a name that somebody else chose, its events as shown, and its share from 0 to 1."""
+
+    name: str
+    events: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The busiest of a kind."""
+
+    title: str
+    rows: tuple[Ranked, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value that a new revision changed."""
+
+    label: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """A summary, ready to be rendered."""
+
+    tenant: str
+    day: date
+    revision: int
+    provisional: bool
+    as_of: str | None
+    status: Status
+    status_rule: str
+    headline: Sentence
+    figures: tuple[Figure, ...]
+    hours: tuple[HourBar | None, ...]
+    blocks: tuple[Block, ...]
+    rankings: tuple[Ranking, ...]
+    accounting: str
+    blind_spots: tuple[str, ...]
+    changes: tuple[Change, ...]
+    written_by: str
+    facts_digest: str
+    method: str

@@ -1,0 +1,59 @@
+"""The Great Expectations suite on `events`: the rules of a day over one metrics row a tenant, in one run."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import polars as pl
+
+from pipelines.checks.rules import RULES
+
+SUITE: Final = "events"
+
+
+def validate(metrics: pl.DataFrame) -> dict[str, list[str]]:
+    """Validate one metrics row a tenant; return, for every tenant, the rules that it breaks (none: it passed).
+
+    Args:
+        metrics: `tenant`, and one integer column a rule of `RULES`; further columns are left alone. A null is a
+            metric that could not be computed, and breaks its rule.
+    """
+    broken: dict[str, list[str]] = {tenant: [] for tenant in metrics["tenant"]}
+    if metrics.is_empty():
+        return broken
+    for result in _run(metrics):
+        if result.success:
+            continue
+        metric = result.expectation_config.kwargs["column"]
+        if result.exception_info and "unexpected_index_list" not in (result.result or {}):
+            raise RuntimeError(f"the rule {metric} could not be evaluated")
+        for row in result.result["unexpected_index_list"]:
+            broken[row["tenant"]].append(metric)
+    return {tenant: sorted(set(rules)) for tenant, rules in broken.items()}
+
+
+def _run(metrics: pl.DataFrame) -> list[Any]:
+    # The library asks these when it is imported, which takes seconds: never at module level.
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    from great_expectations import expectations
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    expect: Any = expectations
+    rules: list[Any] = []
+    for rule in RULES:
+        rules.append(expect.ExpectColumnValuesToBeBetween(column=rule.metric, min_value=0, max_value=0, notes=rule.why))
+        rules.append(expect.ExpectColumnValuesToNotBeNull(column=rule.metric))
+    suite = context.suites.add(gx.ExpectationSuite(name=SUITE, expectations=rules))
+    asset = context.data_sources.add_pandas("metrics").add_dataframe_asset("tenants")
+    whole = asset.add_batch_definition_whole_dataframe("day")
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name=SUITE, data=whole, suite=suite))
+    frame = metrics.select("tenant", *(rule.metric for rule in RULES)).to_pandas()
+    outcome = definition.run(
+        batch_parameters={"dataframe": frame},
+        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["tenant"]},
+    )
+    return list(outcome.results)

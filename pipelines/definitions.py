@@ -1,0 +1,20 @@
+"""Everything that Dagster is to know, on one screen."""
+
+from __future__ import annotations
+
+from dagster import Definitions, in_process_executor
+
+from pipelines.assets import ASSETS
+from pipelines.jobs import CLOSE_DAY, LAND
+from pipelines.resources import Platform
+from pipelines.schedules import nightly
+from pipelines.sensors import staged
+
+defs = Definitions(
+    assets=ASSETS,
+    jobs=[LAND, CLOSE_DAY],
+    sensors=[staged],
+    schedules=[nightly],
+    resources={"platform": Platform()},
+    executor=in_process_executor,
+)

@@ -1,0 +1,35 @@
+"""The nightly schedule: it closes yesterday, and again each day that late data has reopened."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from dagster import DefaultScheduleStatus, RunRequest, ScheduleEvaluationContext, schedule
+
+from pipelines.jobs import CLOSE_DAY
+from pipelines.resources import Platform
+from tenancy.days import list_days
+
+
+@schedule(
+    job=CLOSE_DAY,
+    cron_schedule="0 2 * * *",
+    execution_timezone="UTC",
+    default_status=DefaultScheduleStatus.RUNNING,
+    description="At two in the morning UTC: yesterday, and every day of late that has new data since its check.",
+)
+def nightly(context: ScheduleEvaluationContext, platform: Platform) -> list[RunRequest]:
+    at = context.scheduled_execution_time
+    with platform.database() as db:
+        reopened = {state.day for state in list_days(db) if state.state == "open"}
+    return [
+        RunRequest(run_key=f"{at.isoformat()} {day.isoformat()}", partition_key=day.isoformat())
+        for day in days_to_close(at.date(), reopened, platform.settings.reopened_days, platform.settings.first_day)
+    ]
+
+
+def days_to_close(today: date, reopened: set[date], back: int, first: date) -> list[date]:
+    """Return yesterday and the reopened days before it, at most `back` days ago and none before `first`, in order."""
+    earliest = max(first, today - timedelta(days=back))
+    yesterday = today - timedelta(days=1)
+    return sorted(day for day in reopened | {yesterday} if earliest <= day <= yesterday)

@@ -1,0 +1,161 @@
+"""One tenant's day told: facts computed and kept, a summary written, a page delivered; each step done once."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+
+from dashboards.reports.html import render_html
+from dashboards.reports.page import Change
+from pipelines.checks.accounting import account, accounting_line
+from pipelines.frames import conform
+from pipelines.ledger_window import read_window
+from pipelines.summaries import outbox
+from pipelines.summaries.compose import changes, fill, page, plain
+from pipelines.summaries.document import Facts, canonical, digest, parse
+from pipelines.summaries.draft import Draft, Writer
+from pipelines.summaries.facts import Day, build_facts, busiest
+from pipelines.summaries.guard import guard
+from pipelines.tables import Snapshot, TenantTables
+from pipelines.tenant_loop import Counts, SkipTenantError
+
+PERIOD: Final = "day"
+
+
+class Telling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `summaries.document` holds: the draft with its placeholders, and what changed since the revision before."""
+
+    draft: Draft
+    changes: list[tuple[str, str, str]]
+
+
+def make_facts(tables: TenantTables, day: date) -> Counts:
+    """Compute a day's facts and keep them, unless the newest kept ones say the same."""
+    snapshot = tables.snapshot("events", "batches", "quarantine", "hosts", "activity", "completeness", "facts")
+    facts = build_facts(_gather(tables, snapshot, day), _previous(snapshot, day))
+    document = canonical(facts)
+    name = digest(document)
+    kept = _newest_facts(snapshot, day)
+    fresh = kept is None or digest(kept) != name
+    if fresh:
+        row = {"period_start": day, "period": PERIOD, "version": facts.version, "document": document, "digest": name}
+        tables.append("facts", _row("facts", row | {"made_at": tables.db.clock()}))
+    return {"values": len(facts.values), "new_facts": int(fresh)}
+
+
+def write_summary(tables: TenantTables, day: date, writer: Writer) -> Counts:
+    """Write the summary of a day's newest facts as its next revision, unless the last one rests on them already."""
+    snapshot = tables.snapshot("facts", "summaries")
+    document = _newest_facts(snapshot, day)
+    if document is None:
+        raise SkipTenantError("there are no facts of this day")
+    last = _newest(snapshot, "summaries", day, "revision")
+    if last is not None and last["facts_digest"] == digest(document):
+        return {"revision": last["revision"], "new_revisions": 0}
+    facts = parse(document)
+    draft = writer.write(facts)
+    guard(draft, facts)
+    told: list[Change] = []
+    if last is not None:
+        told = changes(parse(_facts_by_digest(snapshot, day, last["facts_digest"])), facts)
+    telling = Telling(draft, [(change.label, change.before, change.after) for change in told])
+    revision = 1 if last is None else last["revision"] + 1
+    row = {
+        "period_start": day,
+        "period": PERIOD,
+        "revision": revision,
+        "writer": draft.writer,
+        "facts_digest": digest(document),
+        "headline": plain(fill(draft.headline, facts)),
+        "document": msgspec.json.encode(telling, order="sorted").decode(),
+        "made_at": tables.db.clock(),
+    }
+    tables.append("summaries", _row("summaries", row))
+    return {"revision": revision, "new_revisions": 1}
+
+
+def deliver(tables: TenantTables, day: date, folder: Path) -> Counts:
+    """Put every revision of a day's summary that is not delivered yet into the outbox, and record it."""
+    snapshot = tables.snapshot("facts", "summaries", "deliveries")
+    sent = snapshot.scan("deliveries", day, day).filter(pl.col("channel") == "outbox").collect()
+    done = set(sent["revision"].to_list())
+    waiting = snapshot.scan("summaries", day, day).sort("revision").collect().filter(~pl.col("revision").is_in(done))
+    for summary in waiting.iter_rows(named=True):
+        document = _facts_by_digest(snapshot, day, summary["facts_digest"])
+        telling = msgspec.json.decode(summary["document"], type=Telling)
+        told = [Change(*change) for change in telling.changes]
+        html = render_html(page(parse(document), document, telling.draft, summary["revision"], told))
+        name = outbox.reference(tables.tenant, PERIOD, day.isoformat(), summary["revision"])
+        row = {
+            "period_start": day,
+            "period": PERIOD,
+            "revision": summary["revision"],
+            "channel": "outbox",
+            "recipient": tables.tenant,
+            "reference": name,
+            "digest": outbox.put(folder, name, html),
+            "delivered_at": tables.db.clock(),
+        }
+        tables.append("deliveries", _row("deliveries", row))
+    return {"delivered": waiting.height, "delivered_before": len(done)}
+
+
+def _gather(tables: TenantTables, snapshot: Snapshot, day: date) -> Day:
+    window = read_window(snapshot, day)
+    accounting = account(window.events(snapshot), window.cut, window.quarantine(snapshot), window.baseline)
+    events = snapshot.scan("events", day, day)
+    arrived = snapshot.scan("batches", day, day).filter(pl.col("outcome") == "landed")
+    spots = arrived.select(pl.col("blind_spots").explode().drop_nulls().unique().sort()).collect()
+    return Day(
+        tenant=tables.tenant,
+        day=day,
+        activity=snapshot.scan("activity", day, day).collect(),
+        completeness=snapshot.scan("completeness", day, day).collect(),
+        paths=int(events.select(pl.col("path").n_unique()).collect().item()),
+        processes=busiest(events, "process"),
+        users=busiest(events, "user"),
+        quarantined=int(snapshot.scan("quarantine", day, day).select(pl.len()).collect().item()),
+        blind_spots=spots["blind_spots"].to_list(),
+        accounting=accounting_line(accounting),
+        as_of=_as_of(arrived) if day >= tables.db.clock().date() else None,
+    )
+
+
+def _as_of(arrived: pl.LazyFrame) -> str:
+    newest = arrived.select(pl.col("received_at").max().dt.strftime("%H:%M:%S UTC")).collect().item()
+    return str(newest) if newest is not None else "midnight"
+
+
+def _previous(snapshot: Snapshot, day: date) -> Facts | None:
+    """The facts of the day before, unless they were of a day still running."""
+    document = _newest_facts(snapshot, day - timedelta(days=1))
+    if document is None:
+        return None
+    try:
+        facts = parse(document)
+    except msgspec.ValidationError:
+        return None  # of another version: not comparable
+    return None if facts.provisional else facts
+
+
+def _newest_facts(snapshot: Snapshot, day: date) -> str | None:
+    row = _newest(snapshot, "facts", day, "made_at")
+    return None if row is None else str(row["document"])
+
+
+def _newest(snapshot: Snapshot, table: str, day: date, by: str) -> dict[str, Any] | None:
+    rows = snapshot.scan(table, day, day).filter(pl.col("period") == PERIOD).sort(by).tail(1).collect()
+    return rows.row(0, named=True) if rows.height else None
+
+
+def _facts_by_digest(snapshot: Snapshot, day: date, name: object) -> str:
+    rows = snapshot.scan("facts", day, day).filter(pl.col("digest") == str(name)).head(1).collect()
+    return str(rows["document"].item())
+
+
+def _row(table: str, row: dict[str, Any]) -> pl.DataFrame:
+    return conform(pl.DataFrame([row]), table)

@@ -1,0 +1,243 @@
+"""Computes the facts of one tenant's day: every value with its unit, its previous value and the SQL that gives it."""
+
+# ruff: noqa: S608 - the statements are shown, not run, and hold nothing but our own words and a date
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, Literal
+
+import polars as pl
+
+from lake.columns import CAUSES
+from lake.schema import OPERATIONS
+from pipelines.summaries.blind_spots import known
+from pipelines.summaries.document import VERSION, Entity, Facts, Hour, Status, Unit, Value
+from pipelines.summaries.numbers import show_change, show_count, show_percent
+
+TOP: Final = 5
+STATUS_RULE: Final = (
+    "Worse when an event is unaccounted for, or when more events were lost or more host-hours are unknown than on "
+    "the day before; better when fewer; stable otherwise; first when there is no day before to compare with."
+)
+_MENTION_IF_ANY: Final = (
+    "blind_spots.count",
+    "hours.unknown",
+    "hours.partial",
+    "accounting.lost",
+    "accounting.unaccounted",
+    "quarantine.lines",
+    "events.denied",
+)
+_LOST: Final = " + ".join(f"lost_{cause}" for cause in CAUSES)
+_NAMES: Final = {"process": '"process"', "user": 'coalesce("user", \'uid \' || "uid")'}
+
+
+@dataclass(frozen=True)
+class Day:
+    """What one tenant's day is made of.
+
+    `activity` and `completeness` are their tables' rows of the day; `paths` the number of different paths;
+    `processes` and `users` come from `busiest`; `quarantined` is the number of lines put into quarantine that
+    arrived that day; `as_of` the newest data's arrival while the day runs, else null; `blind_spots` the agents' words;
+    `accounting` the equation in words.
+    """
+
+    tenant: str
+    day: date
+    activity: pl.DataFrame
+    completeness: pl.DataFrame
+    paths: int
+    processes: pl.DataFrame
+    users: pl.DataFrame
+    quarantined: int
+    blind_spots: list[str]
+    accounting: str
+    as_of: str | None = None
+
+
+def busiest(events: pl.LazyFrame, kind: str, top: int = TOP) -> pl.DataFrame:
+    """Return the names of a kind (`process`, `user`) with the most occurrences: `name`, `events`, `hosts`.
+
+    A user without a name goes by `uid N`. Ties are broken by name, so that the answer never changes by chance.
+    """
+    name = pl.col("process") if kind == "process" else pl.coalesce("user", pl.format("uid {}", "uid"))
+    return (
+        events.group_by(name=name)
+        .agg(events=pl.col("count").sum(), hosts=pl.col("agent_id").n_unique().cast(pl.Int64))
+        .sort(["events", "name"], descending=[True, False])
+        .head(top)
+        .collect()
+    )
+
+
+def build_facts(today: Day, previous: Facts | None) -> Facts:
+    """Compute the facts of a day; `previous` are those of the day before, if there are final ones."""
+    before = {} if previous is None else previous.values
+    values = _Values(today, {name: value.value for name, value in before.items()})
+    values.activity()
+    values.knowledge()
+    entities: dict[str, Entity] = {}
+    processes = values.rank("process", today.processes, entities)
+    users = values.rank("user", today.users, entities)
+    return Facts(
+        version=VERSION,
+        tenant=today.tenant,
+        period="day",
+        period_start=today.day.isoformat(),
+        provisional=today.as_of is not None,
+        as_of=today.as_of,
+        status=_status(values.made, has_previous=previous is not None),
+        status_rule=STATUS_RULE,
+        values=values.made,
+        entities=entities,
+        processes=processes,
+        users=users,
+        blind_spots=known(today.blind_spots),
+        hours=_hours(today),
+        must_mention=_must_mention(values.made),
+        accounting=today.accounting,
+    )
+
+
+class _Values:
+    """Makes values one after another; each knows its table, its day and its previous value."""
+
+    def __init__(self, today: Day, before: dict[str, int | float | None]) -> None:
+        self.today = today
+        self.before = before
+        self.made: dict[str, Value] = {}
+
+    def activity(self) -> None:
+        rows = self.today.activity
+        self.count("events.total", "File events", "events", rows["events"].sum(), "activity", "sum(events)")
+        for operation in OPERATIONS:
+            events = rows.filter(pl.col("operation") == operation)["events"].sum()
+            where = f"operation = '{operation}'"
+            self.count(f"events.{operation}", f"{operation}", "events", events, "activity", "sum(events)", where)
+        self.count("events.denied", "Refused by the kernel", "events", rows["denied"].sum(), "activity", "sum(denied)")
+        self.count("paths.distinct", "Different paths", "paths", self.today.paths, "events", "count(DISTINCT path)")
+        total, past = self.made["events.total"], self.before.get("events.total")
+        change = 100 * (float(total.value or 0) - past) / past if past else None
+        sql = f"SELECT round(100.0 * (({total.sql}) - {past}) / {past}) AS value" if past else "SELECT NULL AS value"
+        shown = None if change is None else round(change)
+        self.put("events.change", "Change of file events", "percent", shown, show_change(change), sql)
+
+    def knowledge(self) -> None:
+        rows = self.today.completeness
+        monitored = rows.filter(pl.col("state") != "not_monitored")
+        hosts = "count(DISTINCT agent_id)"
+        reported = (pl.col("seen") > 0) | (pl.col("covered_s") > 0)
+        on = "state <> 'not_monitored'"
+        for name, label, where, chosen in (
+            ("expected", "Monitored hosts", on, pl.lit(value=True)),
+            ("reporting", "Hosts that reported", f"{on} AND (seen > 0 OR covered_s > 0)", reported),
+            ("silent", "Hosts that fell silent", "state = 'unknown'", pl.col("state") == "unknown"),
+        ):
+            number = monitored.filter(chosen)["agent_id"].n_unique()
+            self.count(f"hosts.{name}", label, "hosts", number, "completeness", hosts, where)
+        self.count(
+            "hours.monitored", "Monitored host-hours", "host-hours", monitored.height, "completeness", "count(*)", on
+        )
+        for state in ("complete", "partial", "unknown"):
+            number = rows.filter(pl.col("state") == state).height
+            label = f"{state.capitalize()} host-hours"
+            self.count(f"hours.{state}", label, "host-hours", number, "completeness", "count(*)", f"state = '{state}'")
+        for name, label in (
+            ("seen", "Seen by the hosts' kernels"),
+            ("captured", "Delivered"),
+            ("filtered", "Filtered on the host"),
+            ("pending", "Change in open windows"),
+            ("unaccounted", "Unaccounted"),
+        ):
+            self.count(f"accounting.{name}", label, "events", rows[name].sum(), "completeness", f"sum({name})")
+        lost = rows.select(pl.sum_horizontal(f"lost_{cause}" for cause in CAUSES).sum()).item()
+        self.count("accounting.lost", "Known lost", "events", lost, "completeness", f"sum({_LOST})")
+        captured, unaccounted = rows["captured"].sum(), max(rows["unaccounted"].sum(), 0)
+        wanted = captured + lost + unaccounted
+        share = 100 * captured / wanted if wanted else None
+        sql = (
+            f"SELECT 100.0 * sum(captured) / nullif(sum(captured) + sum({_LOST}) + greatest(sum(unaccounted), 0), 0)"
+            f" AS value FROM completeness WHERE {self.on()}"
+        )
+        self.put("coverage.share", "Delivered of what was seen and kept", "percent", share, show_percent(share), sql)
+        self.count("quarantine.lines", "Lines in quarantine", "lines", self.today.quarantined, "quarantine", "count(*)")
+        spots = len(set(self.today.blind_spots))
+        sql = (
+            "SELECT count(DISTINCT spot) AS value FROM "
+            f"(SELECT unnest(blind_spots) AS spot FROM batches WHERE outcome = 'landed' AND {self.on('batches')})"
+        )
+        self.put("blind_spots.count", "Kinds of activity out of sight", "kinds", spots, show_count(spots), sql)
+
+    def rank(self, kind: Literal["process", "user"], frame: pl.DataFrame, entities: dict[str, Entity]) -> list[str]:
+        """Add each name of a ranking as an entity with its values; return the aliases in order."""
+        aliases: list[str] = []
+        name = _NAMES[kind]
+        for place, row in enumerate(frame.iter_rows(named=True)):
+            alias = f"{kind}_{place + 1}"
+            entities[f"entity.{alias}"] = Entity(f"entity.{alias}", kind, row["name"])
+            ranked = (
+                f'SELECT {name} AS name, sum("count") AS events, count(DISTINCT agent_id) AS hosts FROM events '
+                f"WHERE {self.on()} GROUP BY 1 ORDER BY events DESC, name LIMIT 1 OFFSET {place}"
+            )
+            units: tuple[Unit, ...] = ("events", "hosts")
+            for column in units:
+                sql = f"SELECT {column} AS value FROM ({ranked})"
+                label = f"{column.capitalize()} of the {kind} in place {place + 1}"
+                self.put(f"{alias}.{column}", label, column, row[column], show_count(row[column]), sql, compare=False)
+            aliases.append(alias)
+        return aliases
+
+    def on(self, table: str = "completeness") -> str:
+        partition = "received_day" if table in {"batches", "quarantine"} else "event_day"
+        return f"{partition} = DATE '{self.today.day.isoformat()}'"
+
+    def count(  # noqa: PLR0917 - a table's columns, read in rows above
+        self, name: str, label: str, unit: Unit, value: Any, table: str, expression: str, where: str | None = None
+    ) -> None:
+        also = f" AND {where}" if where else ""
+        sql = f"SELECT coalesce({expression}, 0) AS value FROM {table} WHERE {self.on(table)}{also}"
+        self.put(name, label, unit, int(value), show_count(int(value)), sql)
+
+    def put(  # noqa: PLR0917 - the same
+        self,
+        name: str,
+        label: str,
+        unit: Unit,
+        value: float | None,
+        display: str,
+        sql: str,
+        *,
+        compare: bool = True,
+    ) -> None:
+        """Keep a value; `compare=False` where a place in a ranking means another name than the day before."""
+        previous = self.before.get(name) if compare else None
+        self.made[name] = Value(name, label, value, unit, previous, display, sql)
+
+
+def _status(values: dict[str, Value], *, has_previous: bool) -> Status:
+    if values["accounting.unaccounted"].value:
+        return "worse"
+    if not has_previous:
+        return "first"
+    watched = [values["accounting.lost"], values["hours.unknown"]]
+    changes = [float(value.value or 0) - float(value.previous or 0) for value in watched]
+    if any(change > 0 for change in changes):
+        return "worse"
+    return "better" if any(change < 0 for change in changes) else "stable"
+
+
+def _must_mention(values: dict[str, Value]) -> list[str]:
+    always = [name for name in ("events.total", "coverage.share") if values[name].value is not None]
+    return [*always, *(name for name in _MENTION_IF_ANY if values[name].value)]
+
+
+def _hours(today: Day) -> list[Hour]:
+    events = today.activity.group_by(pl.col("hour").dt.hour()).agg(events=pl.col("events").sum())
+    states = today.completeness.group_by(pl.col("hour").dt.hour()).agg(
+        (pl.col("state") == state).sum().cast(pl.Int64).alias(state)
+        for state in ("complete", "partial", "unknown", "not_monitored")
+    )
+    rows = states.join(events, on="hour", how="full", coalesce=True).sort("hour").with_columns(pl.all().fill_null(0))
+    return [Hour(**row) for row in rows.iter_rows(named=True)]

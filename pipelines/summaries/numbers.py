@@ -1,0 +1,33 @@
+"""How numbers read: grouped digits, honest percentages, a dash for what nobody knows."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+UNKNOWN: Final = "\N{EM DASH}"
+"""Never a 0 for what is not known."""
+
+
+def show_count(value: int | None) -> str:
+    """Return `1,234`; a dash for null."""
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def show_percent(value: float | None) -> str:
+    """Return `99.98%`, rounded down, so that 100% is only said when it is all; a dash for null."""
+    if value is None:
+        return UNKNOWN
+    if value >= 100:
+        return "100%"
+    return f"{math.floor(value * 100) / 100:.2f}%"
+
+
+def show_change(value: float | None) -> str:
+    """Return `+12%`, `\N{MINUS SIGN}3%` or `\N{PLUS-MINUS SIGN}0%`; a dash for null."""
+    if value is None:
+        return UNKNOWN
+    rounded = round(value)
+    if rounded == 0:
+        return "\N{PLUS-MINUS SIGN}0%"
+    return f"{'+' if rounded > 0 else chr(0x2212)}{abs(rounded):,}%"

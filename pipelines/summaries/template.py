@@ -1,0 +1,136 @@
+"""The template writer: complete, always available, and held to the same guard as any other."""
+
+from __future__ import annotations
+
+from pipelines.summaries.document import Facts
+from pipelines.summaries.draft import Draft, Section, SectionKey
+
+
+class TemplateWriter:
+    """Chooses sentences by the facts' values; writes none of them itself."""
+
+    def write(self, facts: Facts) -> Draft:
+        """Return a draft about these facts."""
+        words = _Words(facts)
+        sections: list[tuple[SectionKey, list[str]]] = [
+            ("decisions", words.decisions()),
+            ("activity", words.activity()),
+            ("actors", words.actors()),
+            ("coverage", words.coverage()),
+        ]
+        kept = [Section(key, sentences) for key, sentences in sections if sentences]
+        return Draft(writer="template", headline=words.headline(), sections=kept)
+
+
+class _Words:
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+
+    def value(self, name: str) -> float:
+        return self.facts.values[name].value or 0
+
+    def some(self, name: str, single: str, several: str | None = None) -> str:
+        """Return a placeholder and its noun: `{{hosts.silent}} hosts`."""
+        noun = single if self.value(name) == 1 else several or f"{single}s"
+        return f"{{{{{name}}}}} {noun}"
+
+    def headline(self) -> str:
+        so_far = "So far today, " if self.facts.provisional else ""
+        total = self.some("events.total", "file event")
+        events = f"{so_far}{{{{hosts.reporting}}}} of {self.some('hosts.expected', 'monitored host')} reported {total}"
+        if self.value("accounting.unaccounted"):
+            return f"{events}, and {self.some('accounting.unaccounted', 'event')} cannot be accounted for."
+        if self.value("hours.unknown"):
+            return f"{events}; for {self.some('hours.unknown', 'host-hour')} nobody can tell what happened."
+        if self.value("accounting.lost"):
+            return f"{events}; {self.some('accounting.lost', 'more is', 'more are')} known to be lost."
+        return f"{events}, and every event is accounted for."
+
+    def activity(self) -> list[str]:
+        if not self.value("events.total"):
+            return ["No file was touched as far as the agents saw: {{events.total}} events in all."]
+        paths = self.some("paths.distinct", "different path")
+        said = [f"The hosts reported {self.some('events.total', 'file event')} on {paths}."]
+        if self.facts.values["events.change"].value is not None:
+            said.append("Compared with the day before, that is {{events.change}}.")
+        deeds = (
+            ("create", "created"),
+            ("write", "written"),
+            ("rename", "renamed"),
+            ("delete", "deleted"),
+            ("open", "opened"),
+        )
+        done = [f"{verb} {{{{events.{name}}}}}" for name, verb in deeds if self.value(f"events.{name}")]
+        if done:
+            said.append(f"In occurrences, files and folders were {_and(done)}.")
+        rights = [
+            f"{{{{events.{name}}}}} {words}"
+            for name, words in (("chmod", "of mode"), ("chown", "of owner"))
+            if self.value(f"events.{name}")
+        ]
+        if rights:
+            said.append(f"Changes of permissions: {_and(rights)}.")
+        if self.value("events.denied"):
+            denied = self.some("events.denied", "attempt")
+            said.append(f"The kernel refused {denied} for want of permission.")
+        return said
+
+    def actors(self) -> list[str]:
+        said = []
+        for kind, aliases in (("program", self.facts.processes), ("user", self.facts.users)):
+            if not aliases:
+                continue
+            first, others = aliases[0], aliases[1:3]
+            events = self.some(f"{first}.events", "event")
+            hosts = self.some(f"{first}.hosts", "host")
+            after = f", followed by {_and([f'{{{{entity.{alias}}}}}' for alias in others])}" if others else ""
+            said.append(f"The busiest {kind} was {{{{entity.{first}}}}} with {events} on {hosts}{after}.")
+        return said
+
+    def coverage(self) -> list[str]:
+        said = []
+        if self.facts.values["coverage.share"].value is not None:
+            said.append("Of the events that the hosts saw and were to keep, {{coverage.share}} are in the tables.")
+        if self.value("accounting.unaccounted"):
+            said.append(
+                f"{self.some('accounting.unaccounted', 'event')} that a host counted never came, and nobody owns up to "
+                "the loss: this must not happen."
+            )
+        if self.value("accounting.lost"):
+            said.append(
+                f"{self.some('accounting.lost', 'event is', 'events are')} known to be lost on the hosts, counted by "
+                "cause."
+            )
+        if self.value("hours.partial"):
+            said.append(f"{self.some('hours.partial', 'host-hour is', 'host-hours are')} therefore partial.")
+        if self.value("hours.unknown"):
+            silent = self.some("hosts.silent", "host")
+            said.append(
+                f"{{{{hours.unknown}}}} of {self.some('hours.monitored', 'host-hour')} are unknown: {silent} fell "
+                "silent without a goodbye for some of that time."
+            )
+        if self.value("quarantine.lines"):
+            lines = self.some("quarantine.lines", "line")
+            said.append(f"{lines} arrived in a state that the tables do not take; they are kept, with the reason.")
+        if self.value("blind_spots.count"):
+            kinds = self.some("blind_spots.count", "kind")
+            said.append(f"By its nature this way of capturing cannot see {kinds} of activity, listed below.")
+        return said or ["No host was monitored in this period."]
+
+    def decisions(self) -> list[str]:
+        said = []
+        if self.value("accounting.unaccounted"):
+            said.append("Have kaimon's operators explain the unaccounted events before you rely on this page.")
+        if self.value("hours.unknown"):
+            said.append("Find out why hosts fell silent; a stopped agent can be an accident or an attack.")
+        if self.value("accounting.lost"):
+            said.append("Decide whether the hosts that lose events may use more memory for the agent.")
+        if not said and self.facts.provisional:
+            return ["Nothing so far; the day is still running."]
+        return said or ["Nothing in these numbers asks for a decision."]
+
+
+def _and(words: list[str]) -> str:
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
