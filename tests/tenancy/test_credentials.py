@@ -305,6 +305,13 @@ def test_unknown_tokens_are_looked_up_at_a_limited_rate_by_source(db: Database, 
     assert caught.value.headers == {"Retry-After": "1"}
 
 
+def test_a_quiet_source_saves_up_no_more_than_a_burst(db: Database, seconds: Any) -> None:
+    authenticator = Authenticator(db, limiter=SourceLimiter(burst=2, monotonic=seconds))
+    assert [status_of(authenticator, mint("hst")) for _ in range(3)] == [401, 401, 429]
+    seconds.now += 86_400
+    assert [status_of(authenticator, mint("hst")) for _ in range(3)] == [401, 401, 429]
+
+
 def test_an_exhausted_source_does_not_shut_out_the_hosts_that_are_remembered(
     db: Database, enroll_host: Callable[..., Enrolled], seconds: Any
 ) -> None:
