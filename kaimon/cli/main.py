@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import sys
+from collections.abc import Iterable
 
 import typer
 
 from kaimon.base.logs import configure_logs
 
-SUBCOMMANDS = ("tenant", "token", "query", "ingest", "land")
+SUBCOMMANDS = ("tenant", "token", "ingest", "land", "query")
 """Each is a module here with a Typer `app` or a plain function `command`."""
 
 
-def build() -> typer.Typer:
-    """Return the whole command line."""
+def build(names: Iterable[str] = SUBCOMMANDS) -> typer.Typer:
+    """Return the command line with these sub-commands."""
     app = typer.Typer(
         name="kaimon",
         help="File-activity security for Linux in which every event is accounted for.",
@@ -21,7 +24,8 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for name in SUBCOMMANDS:
+    app.callback()(lambda: None)
+    for name in names:
         module = importlib.import_module(f"kaimon.cli.{name}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
@@ -31,6 +35,7 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line."""
-    configure_logs("cli")
-    build()()
+    """Run the command line; of the sub-commands only the one that is asked for is loaded."""
+    configure_logs("cli", logging.WARNING)
+    asked = [name for name in SUBCOMMANDS if name == next(iter(sys.argv[1:]), None)]
+    build(asked or SUBCOMMANDS)()

@@ -8,18 +8,17 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
-from datetime import UTC, date, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
-import polars as pl
-
 from kaimon.base.settings import PROJECT_ROOT
-from kaimon.local import close, replay, tables
-from kaimon.local.compare import Comparison, compare, read_log
+from kaimon.local import recording, show, tables
+from kaimon.local.compare import compare, read_log
 from kaimon.local.processes import Children, ProcessError, wait_for
 from kaimon.local.relay import Relay, drop_one
-from kaimon.local.stack import Local, ensure_tenant, free_port, why_no_capture, write_token
+from kaimon.local.stack import Local, close_day, ensure_tenant, free_port, why_no_capture, write_token
 from tenancy.database import open_database
 from tenancy.settings import TenancySettings
 
@@ -37,92 +36,82 @@ def folders() -> list[str]:
     return [temporary, *(name for name in ("/var/tmp", "/dev/shm") if os.access(name, os.W_OK))]  # noqa: S108
 
 
-def make_activity(home: Path, marker: str) -> Path:
-    """Run the generator as a process of its own and return its log."""
-    log = home / "generator.jsonl"
+@contextmanager
+def way_to_ingest(local: Local, marker: str, *, drop: bool) -> Iterator[str]:
+    """Give the address that the agent sends to: ingest itself, or a relay that drops one event."""
+    if not drop:
+        yield local.ingest_url
+        return
+    with Relay(local.ingest_url, local.home / "tls", drop_one(marker)) as relay:
+        say("      a relay stands between agent and ingest and will drop one write")
+        yield relay.url
+
+
+def capture(local: Local, children: Children, server: str, token: Path, marker: str) -> Path:
+    """Let the real agent capture the generator's activity and ship it all; return the generator's log."""
+    agent = local.start_agent(children, server, token)
+    log = local.home / "generator.jsonl"
     command = [sys.executable, "-m", "kaimon.local.generator", str(log), marker, *folders()]
     subprocess.run(command, check=True, timeout=120)  # noqa: S603 - our own module
+    if (status := children.stop_one(agent)) != 0:
+        raise ProcessError(f"the agent ended with status {status}:\n{agent.tail()}")
+    say("      the agent has shipped everything and said goodbye")
     return log
-
-
-def capture(local: Local, children: Children, token: Path, marker: str, *, drop: bool) -> Path:
-    """Let the real agent capture the generator's activity and ship it all; return the generator's log."""
-    with ExitStack() as stack:
-        server = local.ingest_url
-        if drop:
-            server = stack.enter_context(Relay(local.ingest_url, local.home / "tls", drop_one(marker))).url
-            say("    a relay stands between agent and ingest; it will drop one write")
-        agent = local.start_agent(children, server, token)
-        say("[4/8] Capturing; making marked file activity")
-        log = make_activity(local.home, marker)
-        status = children.stop_one(agent)
-        if status != 0:
-            raise ProcessError(f"the agent ended with status {status}:\n{agent.tail()}")
-        say(f"    {sum(1 for _ in log.open())} operations done; the agent has shipped everything and said goodbye")
-        return log
-
-
-def report(local: Local, marker: str, log: Path, days: list[date]) -> Comparison:
-    """Print what became of the events: rows, accounting, rollup, summary."""
-    marked = tables.marked(local, TENANT, marker)
-    with pl.Config(tbl_rows=400, tbl_cols=20, fmt_str_lengths=64, tbl_width_chars=200, tbl_hide_dataframe_shape=True):
-        say(str(marked.select("time", "operation", "path", "target_path", "process", "user", "path_status")))
-        comparison = compare(read_log(log), marked)
-        say(f"Generator: {comparison.expected} operations done, {comparison.found} found in the table")
-        if not comparison.equal:
-            say("Missing:")
-            say(str(comparison.missing))
-            say("Besides:")
-            say(str(comparison.surplus))
-        say("[8/8] The day")
-        say(str(tables.activity(local, TENANT, days)))
-        say(str(tables.completeness(local, TENANT, days)))
-    return comparison
 
 
 def run(home: Path, *, drop: bool) -> int:
     """Run the demo in `home`; return the exit status."""
     started = datetime.now(UTC)
-    marker = f"kaimon-demo-{secrets.token_hex(4)}"
     why = why_no_capture()
+    label = "" if why is None else "REPLAY: "
     if why is not None:
-        say(f"REPLAY: this machine cannot capture ({why}); recorded batches go through the same endpoint instead")
+        say(f"{label}this machine cannot capture ({why}); recorded batches go through the same endpoint instead")
+    marker = recording.MARKER if why else f"kaimon-demo-{secrets.token_hex(4)}"
     local = Local(home, free_port())
-    local.prepare()
+    ca = local.prepare()
     with Children(home / "logs") as children:
-        say(f"[1/8] Home is {home}; starting ingest on {local.ingest_url}")
+        say(f"[1/7] Starting ingest on {local.ingest_url} and the pipelines; all state is in {home}")
         local.start_ingest(children)
-        say("[2/8] Starting the pipelines")
         local.start_daemon(children)
-        with ExitStack() as stack:
-            database = open_database(TenancySettings(home=home))
-            stack.callback(database.close)
+        say(f"[2/7] Making the tenant '{TENANT}' and an enrollment token")
+        database = open_database(TenancySettings(home=home))
+        try:
             ensure_tenant(database, TENANT)
-            token = write_token(database, TENANT, home / "demo.token")
-        if why is None:
-            say(f"[3/8] Tenant '{TENANT}' made; enrolling the agent")
-            log = capture(local, children, token, marker, drop=drop)
-        else:
-            say(f"[3/8] Tenant '{TENANT}' made; enrolling the recording")
-            log, marker = replay.send(local, token, drop=drop)
-        say("[5/8] Waiting until the pipelines have landed the agent's last batch")
-        wait_for("the last batch to land", lambda: tables.goodbye_landed(local, TENANT), 180, children)
-        days = tables.days(local, TENANT, marker) or [started.date()]
+            token = write_token(database, TENANT, home / "enrollment.token")
+        finally:
+            database.close()
+        with way_to_ingest(local, marker, drop=drop) as server:
+            if why is None:
+                say("[3/7] Enrolling the agent; it captures while a generator makes marked file activity")
+                log = capture(local, children, server, token, marker)
+            else:
+                say("[3/7] Enrolling as the recorded host and sending its batches")
+                recording.send(server, ca, token.read_text().strip())
+                log = recording.LOG
+        expected = read_log(log)
+        say(f"      {expected.height} operations in the generator's own log")
+        say("[4/7] Waiting until the pipelines have landed the agent's last batch")
+        wait_for("the agent's last batch to land", lambda: tables.goodbye_landed(local, TENANT), 240, children)
+        days = tables.days(local, TENANT)
         for day in days:
-            say(f"[6/8] Closing {day}: checks, rollups, facts, summary, delivery")
-            close.close_day(local, day)
-        say("[7/8] The marked events")
-        comparison = report(local, marker, log, days)
-        verdict = tables.verdict(local, TENANT)
+            say(f"[5/7] Closing {day}: checks, rollups, facts, summary, delivery")
+            if not close_day(local, day):
+                say(f"      the day did not pass; see {home / 'logs' / 'close-day.log'}")
+    say("[6/7] What is in the tables")
+    marked = tables.marked(local, TENANT, marker)
+    comparison = compare(expected, marked)
+    verdict = tables.verdict(local, TENANT)
+    say(show.events(marked))
+    say(show.rollups(tables.activity(local, TENANT), tables.completeness(local, TENANT)))
+    say("[7/7] The proof")
+    say(show.comparison(comparison))
     say(verdict.line)
-    for line in verdict.missing:
-        say(f"UNACCOUNTED: {line}")
-    shown = tables.show_summary(local, TENANT, days[-1])
-    say(shown)
+    for name in verdict.missing:
+        say(f"UNACCOUNTED: {name}")
+    say(tables.summary(local, TENANT))
     passed = comparison.equal and verdict.holds
-    took = (datetime.now(UTC) - started).total_seconds()
-    end = "every event is accounted for" if passed else "NOT every event is accounted for"
-    say(f"{'REPLAY: ' if why is not None else ''}{'PASS' if passed else 'FAIL'}: {end} ({took:.0f} s)")
+    end = "PASS: every event is accounted for" if passed else "FAIL: NOT every event is accounted for"
+    say(f"{label}{end} ({(datetime.now(UTC) - started).total_seconds():.0f} s)")
     return 0 if passed else 1
 
 
@@ -136,7 +125,7 @@ def main() -> None:
     home = arguments.home or base / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     try:
         status = run(home.resolve(), drop=arguments.drop_one)
-    except (ProcessError, subprocess.CalledProcessError) as error:
+    except (ProcessError, subprocess.SubprocessError) as error:
         say(f"FAIL: {error}")
         status = 1
     sys.exit(status)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from ingest.tls import ensure_development_tls
 from kaimon.base.settings import PROJECT_ROOT
-from kaimon.local.processes import Child, Children, ProcessError, wait_for
+from kaimon.local.processes import Child, Children, wait_for
 from tenancy.database import Database
 from tenancy.enrollment import create_token
 from tenancy.tenants import create_tenant, get_tenant
@@ -52,9 +53,7 @@ class Local:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         dagster = self.home / "dagster"
         dagster.mkdir(exist_ok=True)
-        configuration = dagster / "dagster.yaml"
-        if not configuration.exists():
-            configuration.symlink_to(PROJECT_ROOT / "dagster.yaml")
+        shutil.copyfile(PROJECT_ROOT / "dagster.yaml", dagster / "dagster.yaml")
         return ensure_development_tls(self.home).ca
 
     def start_ingest(self, children: Children) -> Child:
@@ -98,6 +97,19 @@ class Local:
         return child
 
 
+def close_day(local: Local, day: date) -> bool:
+    """Close a day as an operator does in Dagster's pages, in its instance; say whether it went through.
+
+    A day whose checks fail does not: its run ends at the gate, and says why in `logs/close-day.log`.
+    """
+    command = [BINARIES / "dagster", "asset", "materialize", "-m", "pipelines.definitions"]
+    command += ["--select", 'key:"day_checks"+', "--partition", day.isoformat()]
+    with (local.home / "logs" / "close-day.log").open("ab") as log:
+        environment = {**os.environ, **local.environment}
+        done = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False, timeout=300)  # noqa: S603 - our own
+    return done.returncode == 0
+
+
 def ensure_tenant(database: Database, tenant: str) -> bool:
     """Make the tenant if it is not there; say whether it was made."""
     if get_tenant(database, tenant) is not None:
@@ -124,9 +136,7 @@ def why_no_capture() -> str | None:
         answer = json.loads(probe.stdout)
     except json.JSONDecodeError:
         return f"kaimon-agent probe failed: {probe.stderr.decode(errors='replace').strip()[-300:]}"
-    if answer.get("mode") not in (None, "", "none"):
-        return None
-    return str(answer.get("why") or "no capture mode attaches")
+    return None if answer.get("works") else str(answer.get("error") or "no capture mode attaches")
 
 
 def free_port() -> int:
@@ -136,13 +146,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def await_exit(child: Child, within_s: float) -> int:
-    """Wait for a child to end by itself."""
-    deadline = time.monotonic() + within_s
-    while child.process.poll() is None:
-        if time.monotonic() > deadline:
-            raise ProcessError(f"{child.name} did not end within {within_s:.0f} s:\n{child.tail()}")
-        time.sleep(0.1)
-    return int(child.process.returncode)

@@ -83,4 +83,4 @@ def summary(local: Local, tenant: str) -> str:
     if newest.is_empty() or delivered.is_empty():
         return "Summary: none was delivered"
     place = local.home / "outbox" / delivered["reference"][0]
-    return f"Summary ({newest['writer'][0]}): {newest['headline'][0]}\n  {place}"
+    return f"Summary (by the {newest['writer'][0]} writer): {newest['headline'][0]}\n  {place}"
