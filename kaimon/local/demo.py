@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
+
 from kaimon.base.settings import PROJECT_ROOT
 from kaimon.local import recording, show, tables
 from kaimon.local.compare import compare, read_log
@@ -59,6 +61,23 @@ def capture(local: Local, children: Children, server: str, token: Path, marker: 
     return log
 
 
+def report(local: Local, expected: pl.DataFrame, marker: str) -> bool:
+    """Print what is in the tables and the proof; say whether every event is accounted for."""
+    say("[6/7] What is in the tables")
+    marked = tables.marked(local, TENANT, marker)
+    comparison = compare(expected, marked)
+    verdict = tables.verdict(local, TENANT)
+    say(show.events(marked))
+    say(show.rollups(tables.activity(local, TENANT), tables.completeness(local, TENANT)))
+    say("[7/7] The proof")
+    say(show.comparison(comparison))
+    say(verdict.line)
+    for name in verdict.missing:
+        say(f"UNACCOUNTED: {name}")
+    say(tables.summary(local, TENANT))
+    return comparison.equal and verdict.holds
+
+
 def run(home: Path, *, drop: bool) -> int:
     """Run the demo in `home`; return the exit status."""
     started = datetime.now(UTC)
@@ -97,19 +116,7 @@ def run(home: Path, *, drop: bool) -> int:
             say(f"[5/7] Closing {day}: checks, rollups, facts, summary, delivery")
             if not close_day(local, day):
                 say(f"      the day did not pass; see {home / 'logs' / 'close-day.log'}")
-    say("[6/7] What is in the tables")
-    marked = tables.marked(local, TENANT, marker)
-    comparison = compare(expected, marked)
-    verdict = tables.verdict(local, TENANT)
-    say(show.events(marked))
-    say(show.rollups(tables.activity(local, TENANT), tables.completeness(local, TENANT)))
-    say("[7/7] The proof")
-    say(show.comparison(comparison))
-    say(verdict.line)
-    for name in verdict.missing:
-        say(f"UNACCOUNTED: {name}")
-    say(tables.summary(local, TENANT))
-    passed = comparison.equal and verdict.holds
+    passed = report(local, expected, marker)
     end = "PASS: every event is accounted for" if passed else "FAIL: NOT every event is accounted for"
     say(f"{label}{end} ({(datetime.now(UTC) - started).total_seconds():.0f} s)")
     return 0 if passed else 1

@@ -37,7 +37,8 @@ def events(marked: pl.DataFrame) -> str:
 def rollups(activity: pl.DataFrame, completeness: pl.DataFrame) -> str:
     """Return the two rollups of the day."""
     hour = pl.col("hour").dt.strftime("%Y-%m-%d %H:%M")
-    return f"\nactivity\n{columns(activity.with_columns(hour))}\n\ncompleteness\n{columns(completeness.with_columns(hour))}\n"
+    parts = ("activity", activity), ("completeness", completeness)
+    return "\n" + "\n".join(f"{name}\n{columns(frame.with_columns(hour))}\n" for name, frame in parts)
 
 
 def comparison(found: Comparison) -> str:

@@ -79,7 +79,15 @@ class Local:
     def start_webserver(self, children: Children, port: int) -> Child:
         """Start Dagster's pages on loopback: they have no login of their own."""
         workspace = PROJECT_ROOT / "workspace.yaml"
-        command = [BINARIES / "dagster-webserver", "-h", "127.0.0.1", "-p", str(port), "-w", workspace]
+        command: list[str | Path] = [
+            BINARIES / "dagster-webserver",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-w",
+            workspace,
+        ]
         return children.start("dagster-webserver", command, self.environment)
 
     def start_agent(self, children: Children, server: str, token: Path | None) -> Child:
@@ -102,7 +110,7 @@ def close_day(local: Local, day: date) -> bool:
 
     A day whose checks fail does not: its run ends at the gate, and says why in `logs/close-day.log`.
     """
-    command = [BINARIES / "dagster", "asset", "materialize", "-m", "pipelines.definitions"]
+    command: list[str | Path] = [BINARIES / "dagster", "asset", "materialize", "-m", "pipelines.definitions"]
     command += ["--select", 'key:"day_checks"+', "--partition", day.isoformat()]
     with (local.home / "logs" / "close-day.log").open("ab") as log:
         environment = {**os.environ, **local.environment}
