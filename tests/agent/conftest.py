@@ -13,6 +13,7 @@ import os
 import signal
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -245,7 +246,7 @@ class Agent:
 
     def __init__(self, sink: Sink, folder: Path, *arguments: str, enroll: bool = True) -> None:
         self.sink, self.folder, self.state = sink, folder, folder / "state"
-        self.log = (folder / "agent.log").open("ab+")
+        self.log = (folder / f"agent-{time.monotonic_ns()}.log").open("ab")
         command = [AGENT, "run", "--server", sink.url, "--ca", sink.ca, "--state-dir", self.state]
         command += ["--cut-interval", "100ms", "--heartbeat", "1s", "--auth-retry", "200ms", *arguments]
         if enroll:
@@ -301,8 +302,26 @@ def _skip_where_the_agent_cannot_run(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
+def anyones() -> Iterator[Path]:
+    """A folder that every user can get to, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="kaimon-test-") as made:
+        folder = Path(made).resolve()
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
 def sink(tmp_path: Path) -> Iterator[Sink]:
     folder = tmp_path / "sink"
+    folder.mkdir()
+    made = Sink(folder)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def other_sink(tmp_path: Path) -> Iterator[Sink]:
+    folder = tmp_path / "other sink"
     folder.mkdir()
     made = Sink(folder)
     yield made
@@ -314,8 +333,8 @@ def start(sink: Sink, tmp_path: Path) -> Iterator[Callable[..., Agent]]:
     """Start the agent with further arguments; it is ended with the test."""
     running: list[Agent] = []
 
-    def run(*arguments: str, enroll: bool = True, ready: bool = True) -> Agent:
-        agent = Agent(sink, tmp_path, *arguments, enroll=enroll)
+    def run(*arguments: str, enroll: bool = True, ready: bool = True, at: Sink = sink) -> Agent:
+        agent = Agent(at, tmp_path if at is sink else at.folder, *arguments, enroll=enroll)
         running.append(agent)
         if ready:
             agent.wait_ready()
