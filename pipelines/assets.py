@@ -3,37 +3,33 @@
 # No `from __future__ import annotations` here: Dagster looks at the type of `context` itself.
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
-from typing import Any
 
 import dagster as dg
-import polars as pl
 
-from pipelines.checks.day import day_metrics
 from pipelines.checks.rules import RULES
+from pipelines.day_checks import Checked, check_day
 from pipelines.drain import drain
 from pipelines.gate import admit
 from pipelines.partitions import DAYS
-from pipelines.resources import Platform
+from pipelines.resources import Platform, PlatformResource
 from pipelines.rollups.day import roll_activity, roll_completeness
 from pipelines.summaries.day import deliver, make_facts, write_summary
 from pipelines.summaries.template import TemplateWriter
 from pipelines.tables import TenantTables
-from pipelines.tenant_loop import Counts, Outcome, for_each_tenant
+from pipelines.tenant_loop import SHOWN, Counts, for_each_tenant
 from tenancy.database import Database
-from tenancy.days import get, mark_open, set_checked
 from tenancy.hints import all_hints
-from tenancy.tenants import list_tenants
 
 CHECK = "complete_and_valid"
 Tenants = list[str]
 """What a day's assets hand on: the tenants they are done for."""
 
 
-@dg.observable_source_asset(group_name="landing", description="Segments that ingest staged and nobody has landed yet.")
-def staged_segments(platform: Platform) -> dg.DataVersion:
-    """Tell what the hints say: the newest segment of every node that is still waiting."""
-    with platform.database() as db:
-        return dg.DataVersion(";".join(f"{hint.tenant_id}/{hint.node}/{hint.seq}" for hint in all_hints(db)) or "none")
+staged_segments = dg.AssetSpec(
+    "staged_segments",
+    group_name="landing",
+    description="Segments that ingest has staged. Observed at the start of every landing run.",
+)
 
 
 @dg.asset(
@@ -43,11 +39,19 @@ def staged_segments(platform: Platform) -> dg.DataVersion:
     description="Events, ledger, quarantine and hosts. A run drains: it lands whatever day the data is of, so this "
     "asset has no partitions; the day of each row is a partition of the Delta table.",
 )
-def events(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+def events(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult[None]:
     with platform.database() as db:
-        outcome = drain(db, f"landing {context.run_id}", platform.lake, platform.settings)
+        context.log_event(_observe(db))
+        outcome = drain(db, f"landing {context.run.run_id}", platform.lake, platform.settings)
     outcome.raise_if_all_failed()
     return dg.MaterializeResult(metadata=outcome.metadata())
+
+
+def _observe(db: Database) -> dg.AssetObservation:
+    """What the hints say is waiting: ids and counts."""
+    hints = all_hints(db)
+    waiting = {"tenants": len({hint.tenant_id for hint in hints}), "nodes": len({hint.node for hint in hints})}
+    return dg.AssetObservation(staged_segments.key, metadata=waiting)
 
 
 @dg.asset(
@@ -66,69 +70,29 @@ def events(context: dg.AssetExecutionContext, platform: Platform) -> dg.Material
     description="Each tenant's day against the rules; the result is its day state, which gates all that follows.",
 )
 def day_checks(
-    context: dg.AssetExecutionContext, platform: Platform
+    context: dg.AssetExecutionContext, platform: PlatformResource
 ) -> Iterator[dg.Output[Tenants] | dg.AssetCheckResult]:
     day = date.fromisoformat(context.partition_key)
     with platform.database() as db:
-        rows: dict[str, dict[str, Any]] = {}
-        versions: dict[str, int] = {}
-
-        def measure(tenant: str) -> Counts:
-            versions[tenant] = _version(db, tenant, day)
-            rows[tenant] = day_metrics(platform.tables(db, tenant, f"checks {context.run_id}"), day)
-            return {name: value for name, value in rows[tenant].items() if name != "tenant"}
-
-        outcome = for_each_tenant("day_checks", _with_hosts(platform, db), measure)
-        broken = _validate(list(rows.values()))
-        for tenant, rules in broken.items():
-            detail = {"broken": rules, "rows": rows[tenant]["rows"], "run": context.run_id}
-            set_checked(db, tenant, day, not rules, detail, versions[tenant])
-    outcome.raise_if_all_failed()
-    passed = [tenant for tenant, rules in broken.items() if not rules]
-    yield dg.Output(passed, metadata=outcome.metadata())
-    yield _check_result(passed, broken, outcome)
+        checked = check_day(platform, db, day, context.run.run_id)
+    checked.outcome.raise_if_all_failed()
+    yield dg.Output(checked.passed, metadata=checked.outcome.metadata())
+    yield _check_result(checked)
 
 
-def _check_result(passed: Tenants, broken: dict[str, list[str]], outcome: Outcome) -> dg.AssetCheckResult:
+def _check_result(checked: Checked) -> dg.AssetCheckResult:
     """A failed tenant is a warning, which its day state acts upon; only when all fail is it an error that blocks."""
-    failing = {tenant: rules for tenant, rules in broken.items() if rules} | {
-        tenant: ["could not be measured"] for tenant in outcome.failed
-    }
-    some = dg.AssetCheckSeverity.WARN if passed else dg.AssetCheckSeverity.ERROR
+    failing = checked.failing
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=not failing,
-        severity=some,
+        severity=dg.AssetCheckSeverity.WARN if checked.passed else dg.AssetCheckSeverity.ERROR,
         metadata={
-            "tenants_passed": len(passed),
+            "tenants_passed": len(checked.passed),
             "tenants_failed": len(failing),
-            "broken": dg.MetadataValue.json(failing),
+            "broken": dg.MetadataValue.json(dict(list(failing.items())[:SHOWN])),
         },
     )
-
-
-def _validate(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
-    if not rows:
-        return {}
-    from pipelines.checks.suite import validate
-
-    schema = {"tenant": pl.String, "rows": pl.Int64} | {rule.metric: pl.Int64 for rule in RULES}
-    return validate(pl.DataFrame(rows, schema=schema))
-
-
-def _version(db: Database, tenant: str, day: date) -> int:
-    """The day's version before its data is read; a day of silence gets its state now."""
-    state = get(db, tenant, day)
-    if state is None:
-        mark_open(db, tenant, [day])
-        state = get(db, tenant, day)
-    return 0 if state is None else state.version
-
-
-def _with_hosts(platform: Platform, db: Database) -> Iterable[str]:
-    from lake.tables import open_table
-
-    return [one.tenant_id for one in list_tenants(db) if open_table(one.tenant_id, "hosts", platform.lake) is not None]
 
 
 def _for_day(
@@ -143,7 +107,7 @@ def _for_day(
 
         def one(tenant: str) -> Counts:
             admit(db, tenant, day)
-            return work(platform.tables(db, tenant, f"{step} {context.run_id}"), day)
+            return work(platform.tables(db, tenant, f"{step} {context.run.run_id}"), day)
 
         outcome = for_each_tenant(step, tenants, one)
     outcome.raise_if_all_failed()
@@ -152,7 +116,7 @@ def _for_day(
 
 @dg.asset(partitions_def=DAYS, group_name="rollups", kinds={"polars"}, description="Hour by host by operation.")
 def activity(
-    context: dg.AssetExecutionContext, platform: Platform, day_checks: Tenants
+    context: dg.AssetExecutionContext, platform: PlatformResource, day_checks: Tenants
 ) -> dg.MaterializeResult[Tenants]:
     return _for_day(context, platform, day_checks, roll_activity)
 
@@ -164,7 +128,7 @@ def activity(
     description="Host by hour: seen, captured, filtered, lost by cause, unaccounted, and the verdict.",
 )
 def completeness(
-    context: dg.AssetExecutionContext, platform: Platform, day_checks: Tenants
+    context: dg.AssetExecutionContext, platform: PlatformResource, day_checks: Tenants
 ) -> dg.MaterializeResult[Tenants]:
     return _for_day(context, platform, day_checks, roll_completeness)
 
@@ -175,7 +139,7 @@ def completeness(
     description="Everything that a summary may say: values with units, previous values and the SQL that gives them.",
 )
 def facts(
-    context: dg.AssetExecutionContext, platform: Platform, activity: Tenants, completeness: Tenants
+    context: dg.AssetExecutionContext, platform: PlatformResource, activity: Tenants, completeness: Tenants
 ) -> dg.MaterializeResult[Tenants]:
     return _for_day(context, platform, sorted(set(activity) & set(completeness)), make_facts)
 
@@ -186,7 +150,7 @@ def facts(
     description="The facts in words; a new revision whenever the facts have changed.",
 )
 def executive_summary(
-    context: dg.AssetExecutionContext, platform: Platform, facts: Tenants
+    context: dg.AssetExecutionContext, platform: PlatformResource, facts: Tenants
 ) -> dg.MaterializeResult[Tenants]:
     writer = TemplateWriter()
     return _for_day(context, platform, facts, lambda tables, day: write_summary(tables, day, writer))
@@ -198,13 +162,13 @@ def executive_summary(
     description="Each revision as an HTML page in the outbox, once.",
 )
 def delivery(
-    context: dg.AssetExecutionContext, platform: Platform, executive_summary: Tenants
+    context: dg.AssetExecutionContext, platform: PlatformResource, executive_summary: Tenants
 ) -> dg.MaterializeResult[Tenants]:
     folder = platform.settings.outbox_path
     return _for_day(context, platform, executive_summary, lambda tables, day: deliver(tables, day, folder))
 
 
-ASSETS: list[dg.AssetsDefinition | dg.SourceAsset] = [
+ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [
     staged_segments,
     events,
     day_checks,

@@ -40,7 +40,7 @@ def drain(
     last_work, next_listing = began, began
     while not should_stop():
         now = time.monotonic()
-        if now - began > settings.landing_limit_s or now - last_work > settings.landing_idle_s:
+        if now - began > settings.landing_limit_s:
             break
         listing = now >= next_listing
         if listing:
@@ -59,6 +59,8 @@ def drain(
                 counts.setdefault(tenant, Counter()).update(_counts(landed))
         if worked:
             last_work = time.monotonic()
+        elif time.monotonic() - last_work >= settings.landing_idle_s:
+            break
         else:
             time.sleep(settings.landing_poll_s)
     return Outcome(done={tenant: dict(count) for tenant, count in sorted(counts.items())}, failed=failed)

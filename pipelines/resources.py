@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagster import ConfigurableResource
+from dagster import ResourceParam
 
 from lake.settings import LakeSettings
 from pipelines.settings import PipelineSettings
@@ -13,7 +13,7 @@ from pipelines.tables import TenantTables
 from tenancy.database import Database, open_database
 
 
-class Platform(ConfigurableResource[None]):
+class Platform:
     """The control database and the lake of this `KAIMON_HOME`; everything is read from `KAIMON_*` when it is used."""
 
     @contextmanager
@@ -38,3 +38,7 @@ class Platform(ConfigurableResource[None]):
     def tables(self, database: Database, tenant: str, holder: str) -> TenantTables:
         """Return one tenant's tables."""
         return TenantTables(database, tenant, holder, self.lake)
+
+
+PlatformResource = ResourceParam[Platform]
+"""The type by which assets, sensors and schedules ask for it."""

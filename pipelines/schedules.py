@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from dagster import DefaultScheduleStatus, RunRequest, ScheduleEvaluationContext, schedule
 
 from pipelines.jobs import CLOSE_DAY
-from pipelines.resources import Platform
+from pipelines.resources import PlatformResource
 from tenancy.days import list_days
 
 
@@ -18,7 +18,7 @@ from tenancy.days import list_days
     default_status=DefaultScheduleStatus.RUNNING,
     description="At two in the morning UTC: yesterday, and every day of late that has new data since its check.",
 )
-def nightly(context: ScheduleEvaluationContext, platform: Platform) -> list[RunRequest]:
+def nightly(context: ScheduleEvaluationContext, platform: PlatformResource) -> list[RunRequest]:
     at = context.scheduled_execution_time
     with platform.database() as db:
         reopened = {state.day for state in list_days(db) if state.state == "open"}

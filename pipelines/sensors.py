@@ -16,7 +16,7 @@ from dagster import (
 from lake.stores import open_store
 from pipelines.drain import anything_pending
 from pipelines.jobs import LAND
-from pipelines.resources import Platform
+from pipelines.resources import PlatformResource
 from pipelines.settings import PipelineSettings
 
 _ALIVE = [
@@ -34,7 +34,7 @@ _ALIVE = [
     default_status=DefaultSensorStatus.RUNNING,
     description="Starts one landing run when hints speak of segments that have not landed.",
 )
-def staged(context: SensorEvaluationContext, platform: Platform) -> SensorResult | SkipReason:
+def staged(context: SensorEvaluationContext, platform: PlatformResource) -> SensorResult | SkipReason:
     running = context.instance.get_run_records(RunsFilter(job_name=LAND.name, statuses=_ALIVE), limit=1)
     if running:
         return SkipReason("a landing run is on its way")

@@ -27,6 +27,15 @@ class Outcome:
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
+    def add(self, later: Outcome) -> None:
+        """Take over what a later round says of its tenants."""
+        for tenant in (*later.done, *later.skipped, *later.failed):
+            for told in (self.done, self.skipped, self.failed):
+                told.pop(tenant, None)
+        self.done |= later.done
+        self.skipped |= later.skipped
+        self.failed |= later.failed
+
     def metadata(self) -> dict[str, Any]:
         """Return Dagster metadata: totals, counts by tenant, and who was skipped or failed. Ids and numbers only."""
         names = sorted({name for counts in self.done.values() for name in counts})

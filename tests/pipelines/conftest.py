@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from kaimon.base.clock import to_micros
 from lake.columns import CAUSES
 from lake.frames import frame_schema
+from lake.reads import scan
+from lake.schema import EVENT_LINE
+from lake.segments import BatchRecord, Rejected, encode_segment, segment_key
+from lake.settings import LakeSettings
+from lake.stores import open_store
+from pipelines.assets import ASSETS
+from pipelines.resources import Platform
+from pipelines.tables import TenantTables
+from tenancy.database import open_database
+from tenancy.hints import mark_staged
+from tenancy.tenants import create_tenant
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -33,6 +47,26 @@ class Cpu:
     lost_events: dict[str, int] = field(default_factory=_no_loss)
 
 
+def _part(
+    batch: dict[str, Any], rows: list[dict[str, Any]], broken: int
+) -> tuple[BatchRecord, pa.Table, list[Rejected]]:
+    """The batch as ingest puts it into a segment."""
+    good = rows[broken:]
+    lines = [row | {"time": to_micros(row["time"])} for row in good]
+    table = pa.Table.from_pylist(lines, schema=EVENT_LINE)
+    table = table.append_column(
+        pa.field("line", pa.int32(), nullable=False), pa.array(range(broken + 2, len(rows) + 2), pa.int32())
+    )
+    own = ("agent_id", "hostname", "claimed_hostname", "boot_id", "load_id", "batch_seq", "digest", "agent_version",
+           "capture_mode", "blind_spots", "counters", "final", "rows", "occurrences", "rejected")  # fmt: skip
+    times = {
+        name: batch[name] and to_micros(batch[name]) for name in ("sent_at", "received_at", "first_time", "last_time")
+    }
+    host = {"os": batch["os"], "kernel": batch["kernel"], "arch": batch["arch"], "cloud": None}
+    record = BatchRecord(**{name: batch[name] for name in own}, **times, host=host, previous_digest=None)
+    return record, table, [Rejected(line + 2, "bad_json", "not JSON", b"not json") for line in range(broken)]
+
+
 @dataclass
 class Load:
     """One load of one agent's programs; `do`, `lose`, `filter_out` and `hold` change the books, `cut` makes a batch."""
@@ -49,6 +83,7 @@ class Load:
         self.event_rows: list[dict[str, Any]] = []
         self.batch_rows: list[dict[str, Any]] = []
         self.quarantine_rows: list[dict[str, Any]] = []
+        self.parts: list[tuple[BatchRecord, pa.Table, list[Rejected]]] = []
 
     def do(self, at: datetime, cpu: int = 0, count: int = 1, **columns: Any) -> dict[str, Any]:
         books = self.counters[cpu]
@@ -141,6 +176,7 @@ class Load:
             }
         )
         self.batch_rows.append(batch)
+        self.parts.append(_part(batch, rows, broken))
         for line, row in enumerate(rows, start=2):
             if row in kept:
                 day = row["time"].date()
@@ -179,3 +215,56 @@ def new_load() -> type[Load]:
 @pytest.fixture(scope="session")
 def noon() -> datetime:
     return NOON
+
+
+class Home:
+    """A `KAIMON_HOME` of its own: tenants, staged segments, and the assets run in this process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.db = open_database()
+        self.lake = LakeSettings()
+        self.staged: dict[tuple[str, str], int] = {}
+        self.instance = dg.DagsterInstance.ephemeral()
+
+    def tenant(self, tenant_id: str) -> str:
+        create_tenant(self.db, tenant_id, subscription="active")
+        return tenant_id
+
+    def stage(self, tenant: str, *loads: Load, node: str = "node-1", skip: int = 0) -> None:
+        """Stage each load's batches but the first `skip`, a segment a batch, as ingest would."""
+        store = open_store("staging")
+        for load in loads:
+            for record, rows, rejected in load.parts[skip:]:
+                seq = self.staged[tenant, node] = self.staged.get((tenant, node), 0) + 1
+                data = encode_segment(node, seq, tenant, [(record, rows, rejected)])
+                store.put_new(segment_key(tenant, node, seq), data)
+                mark_staged(self.db, [(tenant, node, seq)])
+
+    def run(self, *names: str, day: date | None = None) -> dg.ExecuteInProcessResult:
+        """Materialize assets by name in one run, all but `events` for `day`."""
+        selection = dg.AssetSelection.assets(*names) if names else dg.AssetSelection.assets("day_checks").downstream()
+        return dg.materialize(
+            ASSETS,
+            selection=selection,
+            partition_key=None if day is None else day.isoformat(),
+            resources={"platform": Platform()},
+            instance=self.instance,
+            raise_on_error=False,
+        )
+
+    def table(self, tenant: str, name: str) -> pl.DataFrame:
+        return scan(tenant, name).collect()
+
+    def tables(self, tenant: str) -> TenantTables:
+        return TenantTables(self.db, tenant, "test", self.lake)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    monkeypatch.setenv("KAIMON_HOME", str(tmp_path))
+    monkeypatch.setenv("KAIMON_LANDING_IDLE_S", "0")
+    made = Home(tmp_path)
+    yield made
+    made.instance.dispose()
+    made.db.close()
