@@ -1,0 +1,120 @@
+"""How much of what happened in a range of time the tables can speak of, by the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import polars as pl
+
+from lake.columns import CAUSES
+from lake.reads import scan
+from lake.settings import LakeSettings
+
+SILENCE: Final = timedelta(seconds=90)
+"""An agent sends every 30 s even if nothing happens; one that missed three may have missed anything."""
+
+_LOAD: Final = ["agent_id", "load_id"]
+_LOOK_BACK: Final = timedelta(days=1)
+"""How far before the range a load's batch is looked for, from which the range's counters are told."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What is known of a range: batches cut in it, what their counters say, and who is silent.
+
+    `seen` and `lost` are events; a load whose counters before the range are not known counts from its first batch
+    in it. `missing` are batch numbers that never landed; `silent` are hosts that stopped without a goodbye, or
+    are known and sent nothing. `newest` is when the newest batch arrived.
+    """
+
+    first: datetime
+    last: datetime
+    hosts: int
+    batches: int
+    seen: int
+    lost: int
+    missing: int
+    quarantined: int
+    silent: int
+    newest: datetime | None
+
+    def __str__(self) -> str:
+        """Return the statement that goes with every answer."""
+        span = f"{self.first:%Y-%m-%dT%H:%M:%SZ} to {self.last:%Y-%m-%dT%H:%M:%SZ}"
+        silent = _count(self.silent, "silent host")
+        if self.newest is None:
+            return f"coverage {span}: nothing is known, no batch was cut in it; {silent}"
+        share = f"{_percent(self.seen - self.lost, self.seen)} of {_count(self.seen, 'event')} seen"
+        missing = _count(self.missing, "missing batch", "missing batches")
+        return (
+            f"coverage {span}: {_count(self.hosts, 'host')}, {share}; {self.lost:,} known lost, {missing}, {silent}, "
+            f"{_count(self.quarantined, 'row')} in quarantine; newest data of {self.newest:%Y-%m-%dT%H:%M:%SZ}"
+        )
+
+
+def coverage(tenant: str, first: datetime, last: datetime, now: datetime, settings: LakeSettings) -> Coverage:
+    """Return what a tenant's ledger says of [`first`, `last`), at `now`; all aware, in UTC."""
+    ledger = scan(tenant, "batches", (first - _LOOK_BACK).date(), (last + _LOOK_BACK).date(), settings=settings).filter(
+        pl.col("outcome") == "landed", pl.col("sent_at") < last
+    )
+    hosts = scan(tenant, "hosts", settings=settings).select("agent_id").collect()
+    return told(_numbers(ledger).collect(), hosts, first, last, now)
+
+
+def _numbers(ledger: pl.LazyFrame) -> pl.LazyFrame:
+    element = pl.element()
+    lost = [element.struct.field("lost_events").struct.field(cause) for cause in CAUSES]
+    counters = pl.col("counters")
+    return ledger.select(
+        *_LOAD,
+        "batch_seq",
+        "sent_at",
+        "received_at",
+        "final",
+        "quarantined",
+        seen=counters.list.eval(element.struct.field("seen")).list.sum(),
+        lost=counters.list.eval(pl.sum_horizontal(lost)).list.sum(),
+    )
+
+
+def told(batches: pl.DataFrame, hosts: pl.DataFrame, first: datetime, last: datetime, now: datetime) -> Coverage:
+    """Compute the statement from the ledger's numbers: a row a landed batch, those before the range included."""
+    ordered = batches.sort(*_LOAD, "batch_seq").with_columns(
+        previous=pl.col("batch_seq").shift(1).over(_LOAD),
+        **{f"{name}_before": pl.col(name).shift(1).over(_LOAD) for name in ("seen", "lost")},
+    )
+    # The first batch of a load counts from zero; one whose predecessor is not at hand counts from itself.
+    begins = pl.when(pl.col("batch_seq") == 1).then(0)
+    inside = ordered.filter(pl.col("sent_at") >= first).with_columns(
+        previous=pl.coalesce("previous", pl.when(pl.col("batch_seq") == 1).then(0), pl.col("batch_seq") - 1),
+        seen_before=pl.coalesce("seen_before", begins, "seen"),
+        lost_before=pl.coalesce("lost_before", begins, "lost"),
+    )
+    newest = inside.sort("sent_at").group_by("agent_id").last()
+    quiet = newest.filter(~pl.col("final") & (pl.col("sent_at") < min(last, now) - SILENCE)).height
+    absent = hosts.join(inside, on="agent_id", how="anti").height
+    return Coverage(
+        first=first,
+        last=last,
+        hosts=newest.height,
+        batches=inside.height,
+        seen=int((inside["seen"] - inside["seen_before"]).sum()),
+        lost=int((inside["lost"] - inside["lost_before"]).sum()),
+        missing=int((inside["batch_seq"] - inside["previous"] - 1).sum()),
+        quarantined=int(inside["quarantined"].sum()),
+        silent=quiet + absent,
+        newest=inside["received_at"].max() if inside.height else None,  # type: ignore[arg-type]
+    )
+
+
+def _percent(part: int, whole: int) -> str:
+    """Return a share that never rounds a loss away: 100% is said of all and of nothing less."""
+    if whole <= 0 or part >= whole:
+        return "100%"
+    return f"{min(int(part * 10_000 / whole), 9_999) / 100:.2f}%"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
