@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -79,19 +79,37 @@ def enroll_host(db: Database, tenant: str) -> Callable[..., Enrolled]:
     return enroll_it
 
 
+FORK = """
+import contextlib, multiprocessing, os, sys
+
+def one(number, barrier):
+    with open(os.path.join(sys.argv[1], str(number)), "w") as written, contextlib.redirect_stdout(written):
+        barrier.wait(60)
+        work(*sys.argv[3:])
+
+fork = multiprocessing.get_context("fork")
+barrier = fork.Barrier(int(sys.argv[2]))
+racing = [fork.Process(target=one, args=(number, barrier)) for number in range(int(sys.argv[2]))]
+for process in racing:
+    process.start()
+for process in racing:
+    process.join()
+sys.exit(max(abs(process.exitcode) for process in racing))
+"""
+
+
 @pytest.fixture
-def in_processes(settings: TenancySettings) -> Callable[..., list[str]]:
-    """Run the same program in several processes at once; return what each wrote."""
+def in_processes(tmp_path: Path) -> Callable[..., list[str]]:
+    """Run `work(*arguments)` of a program in several processes that start at the same moment.
 
-    def run(program: str, processes: int, *arguments: str) -> list[str]:
-        command = [sys.executable, "-W", "error", "-c", program, str(settings.home), *arguments]
+    They fork after the program's imports and before anything is opened. Returns what each wrote.
+    """
 
-        def one(_number: int) -> str:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-            assert done.returncode == 0, done.stderr
-            return done.stdout
-
-        with ThreadPoolExecutor(processes) as pool:
-            return list(pool.map(one, range(processes)))
+    def run(program: str, processes: int, *arguments: object) -> list[str]:
+        out = Path(mkdtemp(dir=tmp_path))
+        command = [sys.executable, "-W", "error", "-c", program + FORK, out, processes, *arguments]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return [(out / str(number)).read_text() for number in range(processes)]
 
     return run

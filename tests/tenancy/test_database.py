@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -16,19 +17,40 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
 from tenancy.database import Database, open_database
-from tenancy.migrate import NewerDatabaseError
+from tenancy.migrate import NewerDatabaseError, _prepare_file
 from tenancy.settings import TenancySettings
 from tenancy.tables import EPOCHS, METADATA, TENANTS
 from tenancy.tenants import create_tenant, get_tenant, list_tenants
 
+ROUNDS = 25
 OPEN = """
-import sys
+import os
 from pathlib import Path
+import alembic.command
 from tenancy.database import open_database
 from tenancy.settings import TenancySettings
 from tenancy.tenants import create_tenant
-db = open_database(TenancySettings(home=Path(sys.argv[1])))
-create_tenant(db, "t-" + db.token_key.hex()[:8] + str(__import__("os").getpid()))
+
+def work(homes, rounds):
+    for number in range(int(rounds)):
+        barrier.wait(60)
+        db = open_database(TenancySettings(home=Path(homes) / str(number)))
+        create_tenant(db, "t-" + db.token_key.hex()[:8] + str(os.getpid()))
+        db.close()
+"""
+
+
+COME_AND_GO = """
+from pathlib import Path
+from tenancy.database import open_database
+from tenancy.settings import TenancySettings
+from tenancy.tenants import list_tenants
+
+def work(home):
+    db = open_database(TenancySettings(home=Path(home)))
+    for tenant in list_tenants(db):
+        print(tenant.tenant_id)
+    db.close()
 """
 
 
@@ -91,19 +113,29 @@ def test_two_writers_take_turns(db: Database) -> None:
 
 
 def test_processes_that_start_at_once_migrate_once_and_share_one_key(
-    in_processes: Callable[..., list[str]], settings: TenancySettings
+    in_processes: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    in_processes(OPEN, 4)
-    db = open_database(settings)
-    try:
+    in_processes(OPEN, 4, tmp_path / "homes", ROUNDS)
+    for number in range(ROUNDS):
+        db = open_database(TenancySettings(home=tmp_path / "homes" / str(number)))
         made = [tenant.tenant_id for tenant in list_tenants(db)]
         assert len(made) == 4
         assert len({name[:10] for name in made}) == 1
         with db.reading() as session:
             assert session.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
             assert session.execute(text("SELECT count(*) FROM epochs")).scalar() == 1
-    finally:
         db.close()
+
+
+def test_looking_after_the_file_never_costs_a_process_its_locks(
+    in_processes: Callable[..., list[str]], db: Database, settings: TenancySettings
+) -> None:
+    assert list_tenants(db) == []
+    assert db.engine.pool.checkedin() == 1
+    _prepare_file(db.engine, settings.control_url)
+    assert in_processes(COME_AND_GO, 1, settings.home) == [""]
+    create_tenant(db, "acme")
+    assert in_processes(COME_AND_GO, 1, settings.home) == ["acme\n"]
 
 
 def test_opening_again_neither_loses_anything_nor_waits_for_a_writer(db: Database, settings: TenancySettings) -> None:
@@ -170,8 +202,8 @@ def test_a_naive_moment_is_refused(db: Database) -> None:
         session.execute(insert(TENANTS).values(tenant_id="acme", name="a", subscription="trial", created_at=naive))
 
 
-def test_a_path_with_odd_signs_is_a_path(tmp_path: object) -> None:
-    settings = TenancySettings(home=f"{tmp_path}/a b?c#d%41")
+def test_a_path_with_odd_signs_is_a_path(tmp_path: Path) -> None:
+    settings = TenancySettings(home=tmp_path / "a b?c#d%41")
     db = open_database(settings)
     try:
         create_tenant(db, "acme")

@@ -22,19 +22,20 @@ from tenancy.tokens import mint, parse
 HOST = {"os": "debian 12", "kernel": "6.1.0", "arch": "x86_64", "cloud": None}
 
 RACE = """
-import sys
 from pathlib import Path
 from kaimon.base.problems import Problem
 from tenancy.database import open_database
 from tenancy.enrollment import enroll
 from tenancy.settings import TenancySettings
-db = open_database(TenancySettings(home=Path(sys.argv[1])))
-token = Path(sys.argv[2]).read_text()
-for _ in range(10):
-    try:
-        print(enroll(db, token, "web", {}, "boot", "0.1.0").agent_id)
-    except Problem as problem:
-        assert problem.detail == "the enrollment token is used up", problem
+
+def work(home, token_file):
+    db = open_database(TenancySettings(home=Path(home)))
+    token = Path(token_file).read_text()
+    for _ in range(10):
+        try:
+            print(enroll(db, token, "web", {}, "boot", "0.1.0").agent_id)
+        except Problem as problem:
+            assert problem.detail == "the enrollment token is used up", problem
 """
 
 
@@ -108,7 +109,7 @@ def test_racing_processes_never_exceed_the_maximum_uses(
 ) -> None:
     _, token = create_token(db, tenant, max_uses=17)
     (tmp_path / "token").write_text(token)
-    lines = "".join(in_processes(RACE, 4, str(tmp_path / "token"))).split()
+    lines = "".join(in_processes(RACE, 4, db.settings.home, tmp_path / "token")).split()
     assert len(lines) == len(set(lines)) == 17
     assert {host.agent_id for host in list_hosts(db, tenant)} == set(lines)
     assert list_tokens(db, tenant)[0].uses == 17

@@ -9,16 +9,16 @@ from tenancy.database import Database
 from tenancy.hints import Hint, all_hints, drop, mark_staged, staged_since
 
 RACE = """
-import os, random, sys
+import os, random
 from pathlib import Path
 from tenancy.database import open_database
 from tenancy.hints import mark_staged
 from tenancy.settings import TenancySettings
-db = open_database(TenancySettings(home=Path(sys.argv[1])))
-numbers = list(range(1, 41))
-random.shuffle(numbers)
-for seq in numbers:
-    mark_staged(db, [("acme", "shared", seq), ("acme", f"own-{os.getpid()}", seq)])
+
+def work(home):
+    db = open_database(TenancySettings(home=Path(home)))
+    for seq in random.sample(range(1, 41), 40):
+        mark_staged(db, [("acme", "shared", seq), ("acme", f"own-{os.getpid()}", seq)])
 """
 
 
@@ -51,7 +51,7 @@ def test_a_hint_is_dropped_only_if_nothing_newer_is_staged(db: Database) -> None
 
 
 def test_hints_of_racing_nodes_all_arrive(in_processes: Callable[..., list[str]], db: Database) -> None:
-    in_processes(RACE, 3)
+    in_processes(RACE, 3, db.settings.home)
     hints = all_hints(db)
     assert len(hints) == 4
     assert {hint.seq for hint in hints} == {40}

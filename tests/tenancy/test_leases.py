@@ -19,22 +19,23 @@ from tenancy.leases import Lease, LeaseHeldError, acquire, held_lease, release, 
 from tenancy.settings import TenancySettings
 
 RACE = """
-import os, sys
+import os
 from pathlib import Path
 from tenancy.database import open_database
 from tenancy.leases import acquire, release
 from tenancy.settings import TenancySettings
-db = open_database(TenancySettings(home=Path(sys.argv[1])))
-mark, taken = Path(sys.argv[2]), 0
-while taken < 15:
-    lease = acquire(db, "land/acme", str(os.getpid()), 60)
-    if lease is None:
-        continue
-    taken += 1
-    os.close(os.open(mark, os.O_CREAT | os.O_EXCL))  # fails if another is inside
-    print(lease.fence)
-    mark.unlink()
-    release(db, lease)
+
+def work(home, mark):
+    db, taken = open_database(TenancySettings(home=Path(home))), 0
+    while taken < 15:
+        lease = acquire(db, "land/acme", str(os.getpid()), 60)
+        if lease is None:
+            continue
+        taken += 1
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))  # fails if another is inside
+        print(lease.fence)
+        os.unlink(mark)
+        release(db, lease)
 """
 
 
@@ -127,7 +128,7 @@ def test_a_clock_set_forward_costs_the_lease_but_never_the_order_of_fences(db: D
 def test_racing_processes_are_never_inside_together_and_never_share_a_fence(
     in_processes: Callable[..., list[str]], db: Database, tmp_path: Path
 ) -> None:
-    written = in_processes(RACE, 3, str(tmp_path / "inside"))
+    written = in_processes(RACE, 3, db.settings.home, tmp_path / "inside")
     each = [[int(fence) for fence in lines.split()] for lines in written]
     assert sorted(fence for fences in each for fence in fences) == list(range(1, 46))
     assert all(fences == sorted(fences) for fences in each)
