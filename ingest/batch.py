@@ -14,7 +14,7 @@ from ingest.events import Refusal, parse_lines
 from ingest.header import BatchHeader, read_header
 from ingest.lines import sort_out
 from ingest.memory import BatchKey
-from ingest.settings import IngestSettings
+from ingest.settings import REJECTED_BYTES, IngestSettings
 from kaimon.base.problems import Problem
 from lake.segments import BatchRecord, Rejected
 from tenancy.credentials import HostIdentity
@@ -77,9 +77,11 @@ def read_batch(arrived: Arrived, settings: IngestSettings, claim: Callable[[int]
     rejected: list[Rejected] = []
     slow = isinstance(rows, Refusal)
     if isinstance(rows, Refusal):
+        # Any line may be a bad one, and a short one takes more to keep than to send.
+        claim(len(body) + 2 * len(lines) + REJECTED_BYTES * count)
         rows, rejected = sort_out(lines, settings.max_line_bytes)
     record = _record(header, arrived, rows, len(rejected))
-    size = rows.nbytes + sum(len(line.raw) + len(line.detail) + 200 for line in rejected) + end
+    size = rows.nbytes + sum(len(line.raw) + REJECTED_BYTES for line in rejected) + end
     return Batch(record, rows, rejected, size, slow)
 
 

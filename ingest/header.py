@@ -68,7 +68,7 @@ class BatchHeader(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     capture_mode: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
     blind_spots: Annotated[list[Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]], Meta(max_length=256)]
     host: Host
-    cpus: Annotated[list[CpuCounters], Meta(max_length=65_536)]
+    cpus: Annotated[list[CpuCounters], Meta(min_length=1, max_length=65_536)]
     sent_at: _Micros
     final: bool
     previous_digest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None

@@ -22,6 +22,7 @@ class HintFlusher:
         self._interval_s = interval_s
         self._pending: dict[tuple[str, str], int] = {}
         self._wake = asyncio.Event()
+        self._closing = asyncio.Event()
 
     def note(self, tenant: str, node: str, seq: int) -> None:
         """Say that this segment is durable."""
@@ -29,15 +30,18 @@ class HintFlusher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Write whenever there is something, until cancelled; then once more."""
-        try:
-            while True:
-                await self._wake.wait()
-                await self._flush()
-                await asyncio.sleep(self._interval_s)
-        finally:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._flush()
+        """Write whenever there is something, until closed; then once more."""
+        while not self._closing.is_set():
+            await self._wake.wait()
+            await self._flush()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._interval_s)
+        await self._flush()
+
+    def close(self) -> None:
+        """Let `run` come to its end."""
+        self._closing.set()
+        self._wake.set()
 
     async def _flush(self) -> None:
         self._wake.clear()

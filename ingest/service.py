@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import signal
@@ -117,9 +116,8 @@ async def running(
                 yield service
             finally:
                 await committer.drain()
-                flushing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await flushing
+                hints.close()
+                await flushing
                 stop.set()
                 get_logger(__name__).info("ingest_stopped", node=committer.node)
         await asyncio.to_thread(poller.join)

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from kaimon.base.settings import HomeSettings
 
 MIB = 1024 * 1024
+REJECTED_BYTES = 600
+"""What a rejected line takes in memory besides its bytes, about."""
 
 
 class IngestSettings(HomeSettings):
@@ -39,7 +41,7 @@ class IngestSettings(HomeSettings):
     max_header_bytes: int = Field(
         default=MIB, gt=0, description="Longest batch header; it grows with the host's number of CPUs."
     )
-    max_lines: int = Field(default=500_000, gt=0, description="Most lines in a batch.")
+    max_lines: int = Field(default=250_000, gt=0, description="Most lines in a batch.")
     admission_bytes: int = Field(
         default=512 * MIB,
         gt=0,
@@ -64,7 +66,7 @@ class IngestSettings(HomeSettings):
 
     @model_validator(mode="after")
     def _the_largest_batch_is_let_in(self) -> Self:
-        least = self.max_compressed_bytes + 2 * self.max_decompressed_bytes
+        least = self.max_compressed_bytes + 2 * self.max_decompressed_bytes + REJECTED_BYTES * self.max_lines
         if self.admission_bytes < least:
             raise ValueError(
                 f"admission_bytes: want at least {least}, which the largest batch takes while it is parsed"

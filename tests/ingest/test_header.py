@@ -70,6 +70,7 @@ def test_the_causes_of_loss_are_those_of_the_tables(wire: ModuleType) -> None:
         ("host.kernel", "a\u0085b"),
         ("host.more", "x"),
         ("cpus", {}),
+        ("cpus", []),
         ("cpus.0.seen", -1),
         ("cpus.0.seen", 2**63),
         ("cpus.0.next_seq", GONE),

@@ -144,7 +144,8 @@ def small(tmp_path: Path, wire: ModuleType) -> Any:
         commit_linger_ms=1500,
         max_compressed_bytes=65_536,
         max_decompressed_bytes=262_144,
-        admission_bytes=600_000,
+        max_lines=100,
+        admission_bytes=650_000,
         body_timeout_s=2,
     )
     yield made
@@ -159,25 +160,27 @@ def test_bodies_are_let_in_by_their_size_before_they_are_read(small: Any, wire: 
     context = ssl.create_default_context(cafile=str(small.home / "tls" / "ca.pem"))
     head = "".join(f"{name}: {value}\r\n" for name, value in host.headers(b"").items())
     request = f"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: 65536\r\n\r\n".encode()
-    slow = [
-        context.wrap_socket(socket.create_connection(("127.0.0.1", small.port)), server_hostname="localhost")
-        for _ in range(9)
-    ]
-    for connection in slow:
-        connection.sendall(request)
+    with contextlib.ExitStack() as open_ones:
+        slow = [
+            open_ones.enter_context(
+                context.wrap_socket(socket.create_connection(("127.0.0.1", small.port)), server_hostname="localhost")
+            )
+            for _ in range(9)
+        ]
+        for connection in slow:
+            connection.sendall(request)
 
-    def held() -> bool:
-        return "kaimon_ingest_admitted_bytes 589824.0" in small.client.get("/metrics").text
+        def held() -> bool:
+            return "kaimon_ingest_admitted_bytes 589824.0" in small.client.get("/metrics").text
 
-    wire.wait_until(held, "the slow bodies to be let in")
-    large = small.client.post("/v1/batches", content=b"x" * 60_000, headers=host.headers(b"x"))
-    assert (large.status_code, large.json()["code"], large.headers["retry-after"]) == (503, "overloaded", "1")
-    # They are not waited for for ever, and then there is room again.
-    for connection in slow:
-        answer = connection.recv(4096)
-        assert answer.startswith(b"HTTP/1.1 503")
-        assert b'"body_timeout"' in answer
-        connection.close()
+        wire.wait_until(held, "the slow bodies to be let in")
+        large = small.client.post("/v1/batches", content=b"x" * 65_000, headers=host.headers(b"x"))
+        assert (large.status_code, large.json()["code"], large.headers["retry-after"]) == (503, "overloaded", "1")
+        # They are not waited for for ever, and then there is room again.
+        for connection in slow:
+            answer = connection.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert b'"body_timeout"' in answer
     assert small.send(host, host.batch()).status_code == 200
 
 

@@ -153,13 +153,7 @@ class Server:
         environment |= {"KAIMON_HOME": str(home), "KAIMON_PORT": str(self.port)}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command
-                or (
-                    [str(KAIMON), "ingest", "serve"]
-                    if (Path(__file__).parents[2] / "kaimon/cli/query.py").exists()
-                    and (Path(__file__).parents[2] / "kaimon/cli/land.py").exists()
-                    else [sys.executable, "-c", "from kaimon.cli.ingest import app; app()", "serve"]
-                ),
+                command or [str(KAIMON), "ingest", "serve"],
                 env={**os.environ, **environment},
                 stdout=output,
                 stderr=output,
