@@ -86,7 +86,7 @@ def run(home: Path, *, drop: bool) -> int:
     if why is not None:
         say(f"{label}this machine cannot capture ({why}); recorded batches go through the same endpoint instead")
     marker = recording.MARKER if why else f"kaimon-demo-{secrets.token_hex(4)}"
-    local = Local(home, free_port())
+    local = Local(home, free_port(), landing_idle_s=3.0)
     ca = local.prepare()
     with Children(home / "logs") as children:
         say(f"[1/7] Starting ingest on {local.ingest_url} and the pipelines; all state is in {home}")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -77,20 +78,32 @@ class Children:
             child.check()
 
     def stop_one(self, child: Child, grace_s: float = 30.0) -> int:
-        """Ask a child to end, wait, and end its whole group if it does not; return its exit status."""
+        """Ask a child to end, then what it started and left; end by force what does not; return its exit status."""
         self._children.remove(child)
+        deadline = time.monotonic() + grace_s
         if child.process.poll() is None:
             child.process.send_signal(signal.SIGTERM)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 child.process.wait(timeout=grace_s)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.process.pid, signal.SIGKILL)
+        signal_group(child.process.pid, signal.SIGTERM)
+        while signal_group(child.process.pid, 0) and child.process.poll() is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        signal_group(child.process.pid, signal.SIGKILL)
         return child.process.wait()
 
     def stop(self) -> None:
         """Stop every child, the newest first."""
         for child in reversed(list(self._children)):
             self.stop_one(child)
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Send a signal to a process group (0: only ask); say whether anybody is in it."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def wait_for(what: str, ask: Callable[[], T | None], within_s: float, children: Children | None = None) -> T:

@@ -31,6 +31,7 @@ class Local:
 
     home: Path
     ingest_port: int
+    landing_idle_s: float = 60.0
 
     @property
     def environment(self) -> dict[str, str]:
@@ -38,6 +39,7 @@ class Local:
         return {
             "KAIMON_HOME": str(self.home),
             "KAIMON_PORT": str(self.ingest_port),
+            "KAIMON_LANDING_IDLE_S": str(self.landing_idle_s),
             "DAGSTER_HOME": str(self.home / "dagster"),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             "PYTHONUNBUFFERED": "1",

@@ -38,6 +38,23 @@ def test_no_child_outlives_the_block(tmp_path: Path) -> None:
     assert child.process.returncode == -15
 
 
+def test_what_a_child_started_and_left_ends_with_it(tmp_path: Path) -> None:
+    leaver = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    with Children(tmp_path) as children:
+        child = children.start("leaver", [sys.executable, "-c", leaver])
+        orphan = int(wait_for("its word", child.tail, 30))
+        assert child.process.wait(timeout=30) == 0
+    wait_for("the orphan to end", lambda: ended(orphan), 30)
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or dead and not yet reaped by whoever inherited it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def test_waiting_ends_with_what_was_waited_for() -> None:
     with pytest.raises(ProcessError, match="in vain for the moon"):
         wait_for("the moon", lambda: None, 0.1)
