@@ -1,0 +1,1 @@
+"""Whether a day can be trusted: the equations, the rules, the gate."""

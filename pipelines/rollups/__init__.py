@@ -1,0 +1,1 @@
+"""What a day comes to: activity and completeness by hour."""

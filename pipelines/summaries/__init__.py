@@ -1,0 +1,1 @@
+"""What a day means: facts computed by code, worded by a writer, checked by a guard, delivered."""
