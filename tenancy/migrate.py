@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Final
@@ -37,22 +36,21 @@ def migrate(engine: Engine, url: URL) -> None:
     config.set_main_option("script_location", "tenancy:migrations")
     script = ScriptDirectory.from_config(config)
     head = script.get_current_head()
-    if _exists(url) and _look(engine) == head:
+    if url.get_backend_name() == "sqlite":
+        _make_file(Path(str(url.database)))
+    if _look(engine) == head:
         return
-    with _ALEMBIC_IS_GLOBAL, _alone(url):
-        if url.get_backend_name() == "sqlite":
-            _prepare_file(engine, url)
-        with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-            current = current_revision(connection)
-            if current == head:
-                return
-            known = {revision.revision for revision in script.walk_revisions()}
-            if current is not None and current not in known:
-                raise NewerDatabaseError(f"the control database is at revision {current}, unknown to this version")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+    with _ALEMBIC_IS_GLOBAL, engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        current = current_revision(connection)
+        if current == head:
+            return
+        known = {revision.revision for revision in script.walk_revisions()}
+        if current is not None and current not in known:
+            raise NewerDatabaseError(f"the control database is at revision {current}, unknown to this version")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
     get_logger(__name__).info("database_migrated", before=current, after=head)
 
 
@@ -64,58 +62,29 @@ def current_revision(connection: Connection) -> str | None:
     return found
 
 
-def _exists(url: URL) -> bool:
-    """Say whether looking would not make the file, open to others."""
-    return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
-
-
 def _look(engine: Engine) -> str | None:
     """Return the revision without waiting for writers: nearly every start finds nothing to do."""
     with engine.execution_options(kaimon_reading=True).connect() as connection:
         return current_revision(connection)
 
 
-@contextmanager
-def _alone(url: URL) -> Iterator[None]:
-    """Keep other processes out of a SQLite file while it is made.
+def _make_file(file: Path) -> None:
+    """Make an empty database, mode 0600 (its WAL inherits that) and in WAL mode, which lasts, if there is none.
 
-    Switching to WAL does not wait for others by itself: of 1,200 openings of new files by 6 processes at once, 5 ended
-    in "database is locked" without this.
-    """
-    if url.get_backend_name() != "sqlite":
-        yield
-        return
-    file = Path(str(url.database))
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(file.with_name(f"{file.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _prepare_file(engine: Engine, url: URL) -> None:
-    """Make the file for its owner only (its WAL inherits that) and switch it to WAL, which lasts."""
-    _make_private(Path(str(url.database)))
-    raw = engine.raw_connection()
-    try:
-        raw.cursor().execute("PRAGMA journal_mode=WAL")
-    finally:
-        raw.close()
-
-
-def _make_private(file: Path) -> None:
-    """Make an empty file, mode 0600, if there is none, without ever opening the one that is there.
-
-    Closing any descriptor of a file drops all of a process's POSIX locks on it, SQLite's too: another process would
-    then take itself for the last one, remove the WAL, and what this one commits from then on would be lost.
+    It is made under a name of its own and linked into place, for two reasons. Switching a file to WAL does not wait
+    for others: of 1,200 openings of new files by 6 processes at once, 5 ended in "database is locked". And the file
+    that is there must not be opened here: closing any descriptor of it drops all of this process's POSIX locks on it,
+    SQLite's too; another process would then take itself for the last one, remove the WAL, and what this one commits
+    from then on would be lost.
     """
     if file.exists():
         return
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, draft = mkstemp(prefix=f".{file.name}.", dir=file.parent)
     os.close(descriptor)
     try:
+        with closing(sqlite3.connect(draft)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
         os.link(draft, file)
     except FileExistsError:
         return

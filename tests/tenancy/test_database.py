@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
 from tenancy.database import Database, open_database
-from tenancy.migrate import NewerDatabaseError, _prepare_file
+from tenancy.migrate import NewerDatabaseError, _make_file
 from tenancy.settings import TenancySettings
 from tenancy.tables import EPOCHS, METADATA, TENANTS
 from tenancy.tenants import create_tenant, get_tenant, list_tenants
@@ -132,7 +132,7 @@ def test_looking_after_the_file_never_costs_a_process_its_locks(
 ) -> None:
     assert list_tenants(db) == []
     assert db.engine.pool.checkedin() == 1
-    _prepare_file(db.engine, settings.control_url)
+    _make_file(settings.home / "control.db")
     assert in_processes(COME_AND_GO, 1, settings.home) == [""]
     create_tenant(db, "acme")
     assert in_processes(COME_AND_GO, 1, settings.home) == ["acme\n"]
