@@ -1,0 +1,147 @@
+"""How fast landing is, beside the least that any landing has to do: write the same rows to plain Parquet.
+
+Prints one JSON object:
+
+    rows                            events landed in each round
+    rounds                          rounds; each does both, the order alternating; figures are medians
+    landing_rows_per_s              staged segments to committed tables, everything on: lease, ledger, deduplication
+    sink_parquet_rows_per_s         the same rows through Polars' own sink_parquet, one file, zstd 3: the ceiling
+    landing_share_of_sink_parquet   the first over the second
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from kaimon.base.logs import configure_logs
+from lake.schema import EVENT_LINE, OPERATIONS
+from lake.segments import FIRST_SEQUENCE, BatchRecord, encode_segment, segment_key
+from lake.settings import LakeSettings
+from lake.stores import open_store
+from pipelines.landing.land import land_tenant
+from tenancy.database import open_database
+from tenancy.settings import TenancySettings
+from tenancy.tenants import create_tenant
+
+BATCH_ROWS, BATCHES_A_SEGMENT = 5_000, 20
+LOST = dict.fromkeys(("ring", "scratch", "shed", "refused", "evicted"), 0)
+
+
+def event_rows(first: int, now: int, rng: np.random.Generator) -> pa.Table:
+    """Return one batch's rows: paths like a busy host's, some thousands of files of a few hundred folders."""
+    count = BATCH_ROWS
+    folder, name = rng.zipf(1.3, count) % 400, rng.integers(0, 40, count)
+    given: dict[str, Any] = {
+        "time": np.arange(now, now + count) - count,
+        "monotonic_ns": np.arange(first, first + count) * 1000,
+        "operation": np.asarray(OPERATIONS[:5])[rng.integers(0, 5, count)],
+        "path": [f"/srv/app/releases/{a:03d}/lib/module_{b:02d}.so" for a, b in zip(folder, name, strict=True)],
+        "path_status": ["resolved"] * count,
+        "file_type": ["regular"] * count,
+        "count": np.ones(count, np.int64),
+        "pid": rng.integers(300, 900, count),
+        "process": np.asarray(["nginx", "postgres", "python3"])[rng.integers(0, 3, count)],
+        "cpu": np.zeros(count, np.int32),
+        "seq": np.arange(first, first + count),
+    } | {name: np.zeros(count, np.int64) for name in ("uid", "euid", "gid")}
+    columns = [
+        pa.array(given[field.name], field.type) if field.name in given else pa.nulls(count, field.type)
+        for field in EVENT_LINE
+    ]
+    lines = pa.array(np.arange(2, count + 2), pa.int32())
+    return pa.table([*columns, lines], schema=EVENT_LINE.append(pa.field("line", pa.int32())))
+
+
+def stage(settings: LakeSettings, tenant: str, rows: int) -> None:
+    """Stage `rows` events of one host as segments of one node."""
+    rng, store, now = np.random.default_rng(7), open_store("staging", settings), time.time_ns() // 1000
+    done, batch, seq = 0, 0, FIRST_SEQUENCE
+    while done < rows:
+        parts = []
+        for _ in range(BATCHES_A_SEGMENT):
+            batch += 1
+            table = event_rows(done, now, rng)
+            done += table.num_rows
+            cpu = {"cpu": 0, "seen": done, "filtered": 0, "next_seq": done, "pending": 0}
+            record = BatchRecord(
+                agent_id="agt_0123456789abcdef", hostname="bench", claimed_hostname="bench",
+                boot_id="00000000-0000-0000-0000-000000000000", load_id="00000000-0000-0000-0000-000000000001",
+                batch_seq=batch, digest=f"{batch:064x}", previous_digest=None, agent_version="0.1.0",
+                capture_mode="sys_exit", blind_spots=[], host={"os": None, "kernel": None, "arch": None, "cloud": None},
+                counters=[cpu | {"lost_rows": LOST, "lost_events": LOST}], final=False, sent_at=now, received_at=now,
+                rows=table.num_rows, occurrences=table.num_rows, rejected=0, first_time=now - BATCH_ROWS, last_time=now,
+            )  # fmt: skip
+            parts.append((record, table, []))
+        store.put_new(segment_key(tenant, "bench", seq), encode_segment("bench", seq, tenant, parts))
+        seq += 1
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that `work` takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def one_round(folder: Path, rows: int, *, landing_first: bool) -> tuple[float, float]:
+    """Return the seconds of landing and of sink_parquet for the same `rows` events."""
+    lake, control = LakeSettings(home=folder), TenancySettings(home=folder)
+    database = open_database(control)
+    try:
+        create_tenant(database, "bench", subscription="active")
+        stage(lake, "bench", rows)
+        plain = [pl.read_parquet(path) for path in sorted((folder / "staging" / "bench").rglob("*.parquet"))]
+        frame = pl.concat(plain).drop("batch", "line", "code", "detail", "raw")
+        work = {
+            "landing": lambda: land_tenant(database, "bench", "benchmark", lake),
+            "sink": lambda: frame.lazy().sink_parquet(
+                folder / "plain.parquet", compression="zstd", compression_level=3
+            ),
+        }
+        order = ("landing", "sink") if landing_first else ("sink", "landing")
+        took = {name: timed(work[name]) for name in order}
+        landed = pl.scan_delta(str(folder / "lake" / "bench" / "events")).select(pl.len()).collect().item()
+        if landed != frame.height:
+            raise SystemExit(f"landed {landed} of {frame.height} rows")
+        return took["landing"], took["sink"]
+    finally:
+        database.close()
+
+
+def main() -> None:
+    """Run the benchmark and print its object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds")
+    parser.add_argument("--json", action="store_true", help="on one line")
+    arguments = parser.parse_args()
+    configure_logs("benchmark", logging.WARNING)
+    rows, rounds = (200_000, 2) if arguments.quick else (2_000_000, 5)
+    times = []
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="kaimon-bench-") as folder:
+            times.append(one_round(Path(folder), rows, landing_first=number % 2 == 0))
+    landing, sink = (statistics.median(column) for column in zip(*times, strict=True))
+    answer = {
+        "rows": rows,
+        "rounds": rounds,
+        "landing_rows_per_s": round(rows / landing),
+        "sink_parquet_rows_per_s": round(rows / sink),
+        "landing_share_of_sink_parquet": round(statistics.median(sink / landing for landing, sink in times), 3),
+    }
+    print(json.dumps(answer, indent=None if arguments.json else 2))
+
+
+if __name__ == "__main__":
+    main()
