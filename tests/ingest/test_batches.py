@@ -266,6 +266,28 @@ def test_a_connection_cut_in_mid_body_leaves_nothing_behind(server: Any, host: A
     assert wire.staged_batches(server.home, host.tenant) == [(host.agent_id, host.load_id, 1)]
 
 
+def test_while_storage_fails_batches_are_refused_and_then_taken_without_a_gap(
+    server: Any, host: Any, new_host: Make, wire: ModuleType
+) -> None:
+    neighbour = new_host()
+    in_the_way = server.home / "staging" / host.tenant
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.write_bytes(b"")
+    body = host.batch(5)
+    for _ in range(2):
+        refused = server.send(host, body)
+        assert_problem(refused, 503, "storage_unavailable")
+        assert int(refused.headers["retry-after"]) > 0
+    assert_problem(server.client.get("/readyz"), 503, "not_ready")
+    assert server.send(neighbour, neighbour.batch()).status_code == 200
+    in_the_way.unlink()
+    wire.wait_until(lambda: server.client.get("/readyz").status_code == 200, "storage to be back")
+    assert server.send(host, body).json()["duplicate"] is True
+    assert server.send(host, host.batch(1)).json()["duplicate"] is False
+    assert [segment.seq for segment in wire.segments(server.home, host.tenant)] == [1, 2]
+    assert wire.staged_batches(server.home, host.tenant) == [(host.agent_id, host.load_id, seq) for seq in (1, 2)]
+
+
 def test_hints_tell_landing_what_is_staged(server: Any, database: Database, host: Any, wire: ModuleType) -> None:
     from tenancy.hints import all_hints
 
