@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 
 import structlog
 
@@ -26,7 +27,7 @@ def configure_logs(component: str, level: int = logging.INFO) -> None:
         _add_component(component),
         redact_event,
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -40,6 +41,7 @@ def configure_logs(component: str, level: int = logging.INFO) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    sys.excepthook = _log_uncaught
     root.setLevel(level)
     logging.getLogger("alembic").setLevel(max(level, logging.WARNING))
     structlog.configure(
@@ -54,6 +56,23 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """Return a logger; event names are words with underscores, details are key=value."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Says that a line could not be written, without the arguments that the standard library would print."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
+        """Write a line of its own in place of the one that failed."""
+        place = f"{record.name}:{record.lineno}"
+        self.stream.write(f'{{"event": "log_line_failed", "level": "error", "place": "{place}"}}\n')
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log an exception that nobody caught, redacted, where Python would print it as it is."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    logging.getLogger("uncaught").critical("uncaught", exc_info=(kind, error, trace))
 
 
 def _add_component(component: str) -> Any:

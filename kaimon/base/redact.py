@@ -32,4 +32,4 @@ def redact_value(value: Any) -> Any:
 
 def redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Redact one structlog event; the last processor before rendering, so that nothing is added after it."""
-    return {key: redact_value(value) for key, value in event.items()}
+    return {redact(str(key)): redact_value(value) for key, value in event.items()}
