@@ -47,14 +47,12 @@ def same(row: Row, want: Row) -> bool:
         mark = "…".encode()
         whole = said == full and got["path_status"] == "requested"
         cut = said.startswith(mark + b"/") and full.endswith(said[len(mark) :]) and got["path_status"] == status
-        if not (whole or cut and said.count(b"/") >= 64):
+        if not (whole or (cut and said.count(b"/") >= 64)):
             return False
     return all(got.get(key) == value for key, value in want.items())
 
 
-def test_every_operation_is_told_once_however_it_is_done(
-    start: Callable[..., Any], sink: Any, anyones: Path
-) -> None:
+def test_every_operation_is_told_once_however_it_is_done(start: Callable[..., Any], sink: Any, anyones: Path) -> None:
     folder = anyones / "deeds"
     folder.mkdir()
     agent = start()
@@ -70,7 +68,9 @@ def test_every_operation_is_told_once_however_it_is_done(
 
     rows = [row for row in below(sink.rows(), folder, child.pid) if "/proc/self/fd/" not in row["path"]]
     for number, (row, want) in enumerate(zip(rows, expected, strict=False)):
-        assert same(row, want), f"row {number}:\n{json.dumps(row)}\nis not\n{json.dumps(want)}\n{bytes.fromhex(want['path'])!r}"
+        assert same(row, want), (
+            f"row {number}:\n{json.dumps(row)}\nis not\n{json.dumps(want)}\n{bytes.fromhex(want['path'])!r}"
+        )
     assert len(rows) == len(expected), (rows[len(expected) :], expected[len(rows) :])
     linked = [row for row in sink.rows() if row["pid"] == child.pid and "/proc/self/fd/" in row["path"]]
     assert [(row["operation"], row["target_path"]) for row in linked] == [("link", f"{folder}/tmpfile")]
@@ -80,7 +80,7 @@ def test_every_operation_is_told_once_however_it_is_done(
         assert row["exe"] == os.path.realpath(sys.executable)
         assert (row["uid"], row["euid"], row["gid"], row["user"]) == (0, 0, 0, "root")
         assert row["count"] == 1
-        assert row["mount_ns"] == os.stat("/proc/self/ns/mnt").st_ino
+        assert row["mount_ns"] == Path("/proc/self/ns/mnt").stat().st_ino
         assert began - 1 < row["time"] / 1e6 < time.time() + 1
         assert began - 1 < row["process_start"] / 1e6 <= row["time"] / 1e6
     assert len({row["process_start"] for row in rows}) == 1
@@ -174,7 +174,11 @@ def test_its_own_files_and_excluded_folders_are_absent_and_nothing_hides_behind_
     agent.stop()
     sink.check()
     said = [
-        (row["operation"], row["path"].removeprefix(str(tmp_path)), row.get("target_path", "").removeprefix(str(tmp_path)))
+        (
+            row["operation"],
+            row["path"].removeprefix(str(tmp_path)),
+            row.get("target_path", "").removeprefix(str(tmp_path)),
+        )
         for row in below(sink.rows(), tmp_path, child.pid)
     ]
     assert said == [
