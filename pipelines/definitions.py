@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dagster import Definitions, in_process_executor
 
+from kaimon.base.logs import configure_logs
 from pipelines.assets import ASSETS
 from pipelines.jobs import CLOSE_DAY, LAND
 from pipelines.resources import Platform
 from pipelines.schedules import nightly
 from pipelines.sensors import staged
+
+configure_logs("pipelines")
 
 defs = Definitions(
     assets=ASSETS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from typing import Any, Final
@@ -37,14 +38,21 @@ def validate(metrics: pl.DataFrame) -> dict[str, list[str]]:
 def _run(metrics: pl.DataFrame) -> list[Any]:
     # The library asks these when it is imported, which takes seconds: never at module level.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its own imports', none of our business
         import great_expectations as gx
         from great_expectations import expectations
-        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.data_context.types import base
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    # Without a docs site of its own: it would leave a temporary folder behind at every run.
+    stores = base.InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+    configuration = base.DataContextConfig(
+        store_backend_defaults=stores,
+        analytics_enabled=False,
+        progress_bars=base.ProgressBarsConfig(globally=False),
+    )
+    context = gx.get_context(mode="ephemeral", project_config=configuration)
     expect: Any = expectations
     rules: list[Any] = []
     for rule in RULES:

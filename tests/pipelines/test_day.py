@@ -190,3 +190,28 @@ def test_a_rollup_has_the_tables_schema_even_when_empty(home: Any, load: Any, na
     home.run("events")
     home.run(day=DAY - timedelta(days=10))
     assert home.table(tenant, name).is_empty()
+
+
+def test_every_value_of_the_facts_is_given_again_by_its_sql(home: Any, load: Any, new_load: Any) -> None:
+    from lake.query import run_query
+    from pipelines.summaries.document import parse
+
+    tenant = home.tenant("acme")
+    live(load, START - 2 * HOUR, 3)
+    load.do(START + 2 * HOUR, result=13, process="it's \\x0a", user=None, operation="rename", target_path="/b")
+    load.lose(cause="shed", rows=2, events=9)
+    load.cut(START + 2 * HOUR, broken=0)
+    other = new_load(agent_id="agt_00000000000000bb", hostname="db-1")
+    live(other, START + 3 * HOUR, 0.5, final=False)
+    home.stage(tenant, load, other)
+    home.run("events")
+    home.run(day=DAY - timedelta(days=1))
+    assert home.run(day=DAY).success
+    facts = parse(home.table(tenant, "facts").filter(pl.col("period_start") == DAY)["document"].item())
+    assert facts.values["accounting.lost"].value == 9
+    assert facts.values["events.change"].value is not None
+    assert facts.values["hours.unknown"].value
+    whole = "SELECT " + ", ".join(f"({value.sql}) AS v{n}" for n, value in enumerate(facts.values.values()))
+    answer = run_query(tenant, whole, START, START + 24 * HOUR).table.to_pylist()[0]
+    for n, value in enumerate(facts.values.values()):
+        assert answer[f"v{n}"] == pytest.approx(value.value), (value.id, value.sql)

@@ -1,0 +1,119 @@
+"""When landing runs start, what they leave out, and which days the night closes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus, build_schedule_context, build_sensor_context
+
+from pipelines.drain import drain
+from pipelines.resources import Platform
+from pipelines.schedules import days_to_close, nightly
+from pipelines.sensors import staged
+from pipelines.settings import PipelineSettings
+from tenancy.days import get, mark_open
+
+START = datetime(2026, 3, 4, tzinfo=UTC)
+DAY = date(2026, 3, 4)
+
+
+def look(instance: DagsterInstance) -> Any:
+    return staged(build_sensor_context(instance=instance, resources={"platform": Platform()}))
+
+
+def one_batch(load: Any) -> Any:
+    load.do(START)
+    load.cut(START, final=True)
+    return load
+
+
+def test_the_sensor_starts_a_run_only_for_what_has_not_landed(home: Any, load: Any) -> None:
+    assert isinstance(look(home.instance), dg.SkipReason)
+    home.stage(home.tenant("acme"), one_batch(load))
+    assert len(look(home.instance).run_requests) == 1
+    home.run("events")
+    assert isinstance(look(home.instance), dg.SkipReason)
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
+def test_the_sensor_starts_none_while_one_is_on_its_way(home: Any, load: Any, status: DagsterRunStatus) -> None:
+    home.stage(home.tenant("acme"), one_batch(load))
+    home.instance.add_run(dg.DagsterRun(job_name="land", status=status))
+    assert "on its way" in str(look(home.instance).skip_message)
+
+
+def test_a_drain_lands_every_tenant_and_counts_each(home: Any, load: Any, new_load: Any) -> None:
+    other = new_load(agent_id="agt_00000000000000bb")
+    home.stage(home.tenant("acme"), one_batch(load))
+    home.stage(home.tenant("globex"), one_batch(other))
+    outcome = drain(home.db, "test", home.lake, PipelineSettings())
+    counts = {tenant: (found["segments"], found["rows"]) for tenant, found in outcome.done.items()}
+    assert counts == {"acme": (1, 1), "globex": (1, 1)}
+    state = get(home.db, "acme", DAY)
+    assert state is not None
+    assert state.state == "open"
+
+
+def test_a_tenant_that_fails_never_stops_the_others(home: Any, load: Any, new_load: Any) -> None:
+    other = new_load(agent_id="agt_00000000000000bb")
+    home.stage(home.tenant("acme"), one_batch(load))
+    home.stage(home.tenant("globex"), one_batch(other))
+    next((home.path / "staging" / "acme").rglob("*.parquet")).write_bytes(b"not a segment")
+    outcome = drain(home.db, "test", home.lake, PipelineSettings())
+    assert list(outcome.failed) == ["acme"]
+    assert list(outcome.done) == ["globex"]
+
+
+def test_a_landing_run_fails_only_when_it_failed_for_everyone(home: Any, load: Any) -> None:
+    home.stage(home.tenant("acme"), one_batch(load))
+    next((home.path / "staging" / "acme").rglob("*.parquet")).write_bytes(b"not a segment")
+    assert not home.run("events").success
+
+
+def test_a_drain_stops_when_it_is_told_to(home: Any, load: Any) -> None:
+    home.stage(home.tenant("acme"), one_batch(load))
+    assert not drain(home.db, "test", home.lake, PipelineSettings(), should_stop=lambda: True).done
+
+
+def test_the_night_closes_yesterday_and_what_late_data_reopened() -> None:
+    reopened = {DAY - timedelta(days=3), DAY - timedelta(days=30), DAY}
+    closed = days_to_close(DAY, reopened, back=8, first=date(2026, 1, 1))
+    assert closed == [DAY - timedelta(days=3), DAY - timedelta(days=1)]
+    assert days_to_close(DAY, set(), back=8, first=DAY) == []
+
+
+def test_the_schedule_asks_for_one_run_a_day(home: Any) -> None:
+    mark_open(home.db, home.tenant("acme"), [DAY - timedelta(days=2)])
+    at = datetime(2026, 3, 4, 2, tzinfo=UTC)
+    requests = nightly(build_schedule_context(scheduled_execution_time=at, resources={"platform": Platform()}))
+    assert [request.partition_key for request in requests] == ["2026-03-02", "2026-03-03"]
+    assert len({request.run_key for request in requests}) == 2
+
+
+def test_the_graph_is_what_the_architecture_says() -> None:
+    code = """
+from pipelines.definitions import defs
+graph = defs.resolve_asset_graph()
+for key in sorted(graph.get_all_asset_keys()):
+    node = graph.get(key)
+    parents = sorted(parent.to_user_string() for parent in node.parent_keys)
+    print(key.to_user_string(), *parents, bool(node.partitions_def))
+print(sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")))
+"""
+    answer = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == [
+        "activity day_checks True",
+        "completeness day_checks True",
+        "day_checks events True",
+        "delivery executive_summary True",
+        "events staged_segments False",
+        "executive_summary facts True",
+        "facts activity completeness True",
+        "staged_segments False",
+        "['close_day', 'land']",
+    ]
