@@ -149,10 +149,12 @@ def encode_segment(
         tables += [_event_rows(index, record, rows), _rejected_rows(index, rejected)]
     head = {"version": VERSION, "tenant": tenant, "node": node, "seq": seq}
     head["batches"] = [asdict(record) for record, _, _ in parts]
-    schema = _FILE.with_metadata({_METADATA: json.dumps(head, separators=(",", ":")).encode()})
-    whole = pa.concat_tables([schema.empty_table(), *tables]).replace_schema_metadata(schema.metadata)
     target = BytesIO()
-    pq.write_table(whole, target, compression="zstd", compression_level=1, write_statistics=False)
+    # Without Arrow's own copy of the schema, which would hold the headers a second time.
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "write_statistics": False}
+    with pq.ParquetWriter(target, _FILE, store_schema=False, **options) as writer:
+        writer.write_table(pa.concat_tables([_FILE.empty_table(), *tables]))
+        writer.add_key_value_metadata({_METADATA.decode(): json.dumps(head, separators=(",", ":"))})
     return target.getvalue()
 
 
@@ -163,10 +165,11 @@ def read_segment(data: bytes) -> Segment:
         SegmentError: the bytes are not a segment, or one of another version.
     """
     try:
-        table = pq.read_table(BytesIO(data))
-        head = json.loads((table.schema.metadata or {})[_METADATA])
+        file = pq.ParquetFile(BytesIO(data))
+        head = json.loads((file.metadata.metadata or {})[_METADATA])
         if head["version"] != VERSION:
             raise SegmentError(f"a segment of version {head['version']}; this program reads {VERSION}")
+        table = file.read()
         batches = [BatchRecord(**record) for record in head["batches"]]
         rejects = pc.is_valid(table["code"])
         events = table.filter(pc.invert(rejects)).select(["batch", "line", *(column.name for column in EVENTS)])

@@ -1,0 +1,84 @@
+"""Lands a tenant in a process of its own and, at a named step, dies by kill -9 or stops until it is told to go on.
+
+Steps are `<word> <what>#<times>`: `admit events#1` just before the first handle on `events` is opened for a commit,
+`commit events#1` between that and the commit, `committed events#1` after it; `opened days#1`, `dropped hint#1`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lake.lean import without_pandas
+
+without_pandas()
+
+from lake import commits  # noqa: E402 - the shorter start must come first
+from lake.settings import LakeSettings  # noqa: E402 - as above
+from pipelines.landing import land  # noqa: E402 - as above
+from tenancy.database import open_database  # noqa: E402 - as above
+from tenancy.leases import HeldLease, Lease  # noqa: E402 - as above
+from tenancy.settings import TenancySettings  # noqa: E402 - as above
+
+ASKED: dict[str, Any] = json.loads(sys.argv[1])
+TIMES: Counter[str] = Counter()
+
+
+def step(name: str) -> None:
+    TIMES[name] += 1
+    numbered = f"{name}#{TIMES[name]}"
+    with Path(ASKED["log"]).open("a") as log:
+        log.write(numbered + "\n")
+    if numbered == ASKED.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if numbered == ASKED.get("stop"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def before(name: str, function: Callable[..., Any], table_at: int) -> Callable[..., Any]:
+    def wrapped(*args: Any, **how: Any) -> Any:
+        step(f"{name} {args[table_at]}")
+        return function(*args, **how)
+
+    return wrapped
+
+
+def after(name: str, function: Callable[..., Any], table_at: int | None = None) -> Callable[..., Any]:
+    def wrapped(*args: Any, **how: Any) -> Any:
+        answer = function(*args, **how)
+        step(name if table_at is None else f"{name} {args[table_at]}")
+        return answer
+
+    return wrapped
+
+
+@contextmanager
+def any_fence(_db: object, name: str, holder: str, ttl_s: float) -> Iterator[HeldLease]:
+    """A lease that excludes nobody, as if its holder had slept through its end."""
+    yield HeldLease(Lease(name, holder, ASKED["fence"], datetime.now(UTC) + timedelta(days=1), ttl_s))
+
+
+commits.Writer._admitted = before("admit", commits.Writer._admitted, 1)  # type: ignore[method-assign]
+commits.Writer._write = before("commit", after("committed", commits.Writer._write, 2), 2)  # type: ignore[method-assign]
+land.mark_open = after("opened days", land.mark_open)
+land.drop = after("dropped hint", land.drop)
+land.GROUP_ROWS = ASKED.get("group_rows", land.GROUP_ROWS)
+if "fence" in ASKED:
+    land.held_lease = any_fence
+
+home = Path(ASKED["home"])
+db = open_database(TenancySettings(home=home))
+try:
+    landed = land.land_tenant(db, "acme", "runner", LakeSettings(home=home))
+except commits.CommitError as error:
+    print(type(error).__name__)
+    sys.exit(3)
+print(landed.segments)

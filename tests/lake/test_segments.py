@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from types import ModuleType
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lake.schema import EVENTS
+from lake.segments import SegmentError, encode_segment, parse_segment_key, read_segment, segment_key
+
+
+def test_a_segment_comes_back_as_it_was_encoded(staging: ModuleType) -> None:
+    batches = [staging.batch(1, bad=(b"\xff\x00", b"{")), staging.batch(2, rows=0), staging.batch(3)]
+    parts = [one.part() for one in batches]
+    data = encode_segment("n1", 7, "acme", parts)
+    segment = read_segment(data)
+    assert (segment.tenant, segment.node, segment.seq) == ("acme", "n1", 7)
+    assert segment.digest == hashlib.sha256(data).hexdigest()
+    assert segment.batches == [record for record, _, _ in parts]
+    assert segment.events.columns == ["batch", "line", *(column.name for column in EVENTS)]
+    assert segment.events["batch"].to_list() == [0, 0, 0, 2, 2, 2]
+    assert segment.events["seq"].to_list() == [1000, 1001, 1002, 3000, 3001, 3002]
+    assert segment.events["batch_seq"].to_list() == [1, 1, 1, 3, 3, 3]
+    assert segment.rejected.rows() == [(0, 5, "bad_line", "why", b"\xff\x00"), (0, 6, "bad_line", "why", b"{")]
+
+
+def test_the_day_is_that_of_the_events_own_time(staging: ModuleType) -> None:
+    times = [-1, 0, 86_399_999_999, 86_400_000_000]
+    one = staging.Batch(1, tuple({"seq": index, "time": time} for index, time in enumerate(times)))
+    days = read_segment(encode_segment("n1", 1, "acme", [one.part()])).events["event_day"]
+    assert days.cast(pl.Int32).to_list() == [-1, 0, 0, 1]
+
+
+def test_every_value_of_a_row_survives(staging: ModuleType) -> None:
+    odd = {
+        "seq": 2**63 - 1, "path": "/x/\\xff", "target_path": "/y", "access": "read", "mode": -1, "mode_before": 0o644,
+        "flags": 2**31 - 1, "result": 13, "count": 9, "last_time": 5, "uid": 2**32 - 2, "login_uid": 0, "user": "u",
+        "ppid": 1, "exe": "/bin/cat", "process_start": 4, "parent_process": "sh", "container_id": "c", "mount_ns": 3,
+        "inode": -(2**63), "dev": 8,
+    }  # fmt: skip
+    one = staging.Batch(1, (odd,))
+    events = read_segment(encode_segment("n1", 1, "acme", [one.part()])).events
+    row = events.with_columns(pl.col(pl.Datetime).cast(pl.Int64)).row(0, named=True)
+    assert {name: row[name] for name in one.lines()[0]} == one.lines()[0]
+
+
+def test_a_record_that_does_not_agree_with_its_rows_is_refused(staging: ModuleType) -> None:
+    record, rows, rejected = staging.batch(1).part()
+    with pytest.raises(ValueError, match="3 rows"):
+        encode_segment("n1", 1, "acme", [(replace(record, rows=2), rows, rejected)])
+    with pytest.raises(ValueError, match="0 rejected"):
+        encode_segment("n1", 1, "acme", [(replace(record, rejected=1), rows, rejected)])
+
+
+def test_what_is_not_a_segment_is_refused(staging: ModuleType) -> None:
+    data = encode_segment("n1", 1, "acme", [staging.batch(1).part()])
+    other = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": [1]}), other)
+    for bad in (b"", b"PAR1", data[:-9], data[: len(data) // 2], other.getvalue().to_pybytes()):
+        with pytest.raises(SegmentError):
+            read_segment(bad)
+    with pytest.raises(SegmentError, match="version 2"):
+        read_segment(data.replace(b'{"version":1', b'{"version":2', 1))
+
+
+@pytest.mark.parametrize(
+    ("tenant", "node", "seq"),
+    [("acme", "n1", 0), ("acme", "n1", -1), ("acme", "n1", 10**12), ("ACME", "n1", 1), ("acme", "../n", 1),
+     ("acme", "lease", 1), ("a", "n1", 1), ("acme", "", 1)],
+)  # fmt: skip
+def test_a_name_that_is_not_a_segments_is_refused(tenant: str, node: str, seq: int) -> None:
+    with pytest.raises(ValueError, match="not a segment"):
+        segment_key(tenant, node, seq)
+
+
+def test_keys_sort_as_their_numbers_do() -> None:
+    keys = [segment_key("acme", "n1", seq) for seq in (1, 9, 10, 99, 100, 10**9)]
+    assert keys == sorted(keys)
+    assert [parse_segment_key(key)[2] for key in keys] == [1, 9, 10, 99, 100, 10**9]
+    with pytest.raises(ValueError, match="not a segment"):
+        parse_segment_key("acme/n1/1.parquet")
