@@ -21,20 +21,22 @@ from tenancy.database import Database
 from tenancy.hints import all_hints
 
 CHECK = "complete_and_valid"
+GROUP = "file_activity"
+"""One group, so that the graph shows whole at a glance."""
 Tenants = list[str]
 """What a day's assets hand on: the tenants they are done for."""
 
 
 staged_segments = dg.AssetSpec(
     "staged_segments",
-    group_name="landing",
+    group_name=GROUP,
     description="Segments that ingest has staged. Observed at the start of every landing run.",
 )
 
 
 @dg.asset(
     deps=[staged_segments],
-    group_name="landing",
+    group_name=GROUP,
     kinds={"deltalake", "polars"},
     description="Events, ledger, quarantine and hosts. A run drains: it lands whatever day the data is of, so this "
     "asset has no partitions; the day of each row is a partition of the Delta table.",
@@ -57,14 +59,17 @@ def _observe(db: Database) -> dg.AssetObservation:
 @dg.asset(
     deps=[events],
     partitions_def=DAYS,
-    group_name="checks",
+    group_name=GROUP,
     kinds={"greatexpectations", "polars"},
     check_specs=[
         dg.AssetCheckSpec(
             CHECK,
             asset="day_checks",
             blocking=True,
-            description="Great Expectations over one metrics row a tenant: " + "; ".join(rule.why for rule in RULES),
+            description="\n".join(
+                ["Great Expectations over one metrics row a tenant. Each of these must be 0:", ""]
+                + [f"* `{rule.metric}`: {rule.why}" for rule in RULES]
+            ),
         )
     ],
     description="Each tenant's day against the rules; the result is its day state, which gates all that follows.",
@@ -77,10 +82,10 @@ def day_checks(
         checked = check_day(platform, db, day, context.run.run_id)
     checked.outcome.raise_if_all_failed()
     yield dg.Output(checked.passed, metadata=checked.outcome.metadata())
-    yield _check_result(checked)
+    yield _check_result(checked, day)
 
 
-def _check_result(checked: Checked) -> dg.AssetCheckResult:
+def _check_result(checked: Checked, day: date) -> dg.AssetCheckResult:
     """A failed tenant is a warning, which its day state acts upon; only when all fail is it an error that blocks."""
     failing = checked.failing
     return dg.AssetCheckResult(
@@ -88,6 +93,7 @@ def _check_result(checked: Checked) -> dg.AssetCheckResult:
         passed=not failing,
         severity=dg.AssetCheckSeverity.WARN if checked.passed else dg.AssetCheckSeverity.ERROR,
         metadata={
+            "day": day.isoformat(),
             "tenants_passed": len(checked.passed),
             "tenants_failed": len(failing),
             "broken": dg.MetadataValue.json(dict(list(failing.items())[:SHOWN])),
@@ -114,7 +120,7 @@ def _for_day(
     return dg.MaterializeResult(value=sorted(outcome.done), metadata=outcome.metadata())
 
 
-@dg.asset(partitions_def=DAYS, group_name="rollups", kinds={"polars"}, description="Hour by host by operation.")
+@dg.asset(partitions_def=DAYS, group_name=GROUP, kinds={"polars"}, description="Hour by host by operation.")
 def activity(
     context: dg.AssetExecutionContext, platform: PlatformResource, day_checks: Tenants
 ) -> dg.MaterializeResult[Tenants]:
@@ -123,7 +129,7 @@ def activity(
 
 @dg.asset(
     partitions_def=DAYS,
-    group_name="rollups",
+    group_name=GROUP,
     kinds={"polars"},
     description="Host by hour: seen, captured, filtered, lost by cause, unaccounted, and the verdict.",
 )
@@ -135,7 +141,7 @@ def completeness(
 
 @dg.asset(
     partitions_def=DAYS,
-    group_name="summaries",
+    group_name=GROUP,
     description="Everything that a summary may say: values with units, previous values and the SQL that gives them.",
 )
 def facts(
@@ -146,7 +152,7 @@ def facts(
 
 @dg.asset(
     partitions_def=DAYS,
-    group_name="summaries",
+    group_name=GROUP,
     description="The facts in words; a new revision whenever the facts have changed.",
 )
 def executive_summary(
@@ -158,7 +164,7 @@ def executive_summary(
 
 @dg.asset(
     partitions_def=DAYS,
-    group_name="summaries",
+    group_name=GROUP,
     description="Each revision as an HTML page in the outbox, once.",
 )
 def delivery(

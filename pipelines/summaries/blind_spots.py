@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 BLIND_SPOTS: Final[dict[str, str]] = {
-    "io_uring_writes": "Writes that a program submits through io_uring",
-    "compat_int80": "System calls of 32-bit programs",
-    "mmap_then_mprotect": "Files mapped for reading and made writable later",
-    "chroot_relative_paths": "Where exactly a path lies inside a changed root",
-    "symlinks_unresolved_in_requested_paths": "Where a symbolic link led, when the path is the caller's own",
-    "path_string_race": "A path that its caller changed while the kernel read it",
+    "aio_writes": "Writes that programs submit through Linux AIO",
+    "bind_creates": "Socket files that programs make by binding them",
+    "descriptor_reuse_race": "Which file it was, when a program swaps a descriptor in the middle of a call",
+    "exec_opens": "Programs being started, as opens of their files",
+    "io_uring_fixed_files": "Requests through io_uring on registered files",
+    "io_uring_requests": "Requests through io_uring",
+    "io_uring_results": "Whether a request through io_uring succeeded",
+    "ioctl_writes": "Contents changed by special requests such as cloning a file",
+    "kernel_writes": "What the kernel itself writes: core dumps, network file service, swap",
+    "memfd_writes": "Memory files, which have no path",
+    "mmap_then_mprotect": "Stores into files mapped into memory; that they were mapped for writing is seen, mostly",
+    "mode_before_unknown": "The permissions that a change of permissions replaced",
+    "path_string_race": "A path that another thread changed while the call was under way",
     "recursion_misses": "Events that struck while the same CPU was recording another",
+    "symlinks_unresolved_in_requested_paths": "Where symbolic links led, in paths marked as requested",
+    "x32_calls": "System calls through the x32 interface",
 }
 """Key from a batch's `blind_spots` → what it means to a reader."""
 

@@ -92,7 +92,9 @@ def _figures(facts: Facts) -> tuple[Figure, ...]:
     total, unknown = values["events.total"], values["hours.unknown"]
     unaccounted, lost = values["accounting.unaccounted"], values["accounting.lost"]
     change = values["events.change"]
-    compared = f"{show_change(change.value)} on the day before" if change.value is not None else "no day before"
+    compared = "so far today" if facts.provisional else "no day before"
+    if change.value is not None:
+        compared = f"{show_change(change.value)} on the day before"
     silent = values["hosts.expected"].value != values["hosts.reporting"].value
     reporting = f"{values['hosts.reporting'].display} of {values['hosts.expected'].display}"
     missing = f"{lost.display} known lost, {unaccounted.display} unaccounted"

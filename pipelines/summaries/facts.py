@@ -18,8 +18,9 @@ from pipelines.summaries.numbers import show_change, show_count, show_percent
 
 TOP: Final = 5
 STATUS_RULE: Final = (
-    "Worse when an event is unaccounted for, or when more events were lost or more host-hours are unknown than on "
-    "the day before; better when fewer; stable otherwise; first when there is no day before to compare with."
+    "worse when an event is unaccounted for, or when more events were lost or more host-hours are unknown than on "
+    "the day before; better when fewer, once the day is over; stable otherwise; first when there is no day before to "
+    "compare with."
 )
 _MENTION_IF_ANY: Final = (
     "blind_spots.count",
@@ -88,7 +89,7 @@ def build_facts(today: Day, previous: Facts | None) -> Facts:
         period_start=today.day.isoformat(),
         provisional=today.as_of is not None,
         as_of=today.as_of,
-        status=_status(values.made, has_previous=previous is not None),
+        status=_status(values.made, has_previous=previous is not None, over=today.as_of is None),
         status_rule=STATUS_RULE,
         values=values.made,
         entities=entities,
@@ -119,6 +120,8 @@ class _Values:
         self.count("events.denied", "Refused by the kernel", "events", rows["denied"].sum(), "activity", "sum(denied)")
         self.count("paths.distinct", "Different paths", "paths", self.today.paths, "events", "count(DISTINCT path)")
         total, past = self.made["events.total"], self.before.get("events.total")
+        if self.today.as_of is not None:
+            past = None  # a part of a day says nothing against a whole one
         change = 100 * (float(total.value or 0) - past) / past if past else None
         sql = f"SELECT round(100.0 * (({total.sql}) - {past}) / {past}) AS value" if past else "SELECT NULL AS value"
         shown = None if change is None else round(change)
@@ -216,7 +219,7 @@ class _Values:
         self.made[name] = Value(name, label, value, unit, previous, display, sql)
 
 
-def _status(values: dict[str, Value], *, has_previous: bool) -> Status:
+def _status(values: dict[str, Value], *, has_previous: bool, over: bool) -> Status:
     if values["accounting.unaccounted"].value:
         return "worse"
     if not has_previous:
@@ -225,7 +228,7 @@ def _status(values: dict[str, Value], *, has_previous: bool) -> Status:
     changes = [float(value.value or 0) - float(value.previous or 0) for value in watched]
     if any(change > 0 for change in changes):
         return "worse"
-    return "better" if any(change < 0 for change in changes) else "stable"
+    return "better" if over and any(change < 0 for change in changes) else "stable"
 
 
 def _must_mention(values: dict[str, Value]) -> list[str]:

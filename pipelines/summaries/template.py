@@ -59,17 +59,21 @@ class _Words:
             ("rename", "renamed"),
             ("delete", "deleted"),
             ("open", "opened"),
+            ("link", "linked"),
+            ("symlink", "linked symbolically"),
+            ("truncate", "cut short"),
+            ("mmap_write", "mapped for writing"),
         )
-        done = [f"{verb} {{{{events.{name}}}}}" for name, verb in deeds if self.value(f"events.{name}")]
+        done = [f"{verb} {{{{events.{name}}}}} times" for name, verb in deeds if self.value(f"events.{name}")]
         if done:
-            said.append(f"In occurrences, files and folders were {_and(done)}.")
+            said.append(f"Files and folders were {_and(done)}.")
         rights = [
-            f"{{{{events.{name}}}}} {words}"
-            for name, words in (("chmod", "of mode"), ("chown", "of owner"))
+            f"{words} {{{{events.{name}}}}} times"
+            for name, words in (("chmod", "permissions changed"), ("chown", "ownership changed"))
             if self.value(f"events.{name}")
         ]
         if rights:
-            said.append(f"Changes of permissions: {_and(rights)}.")
+            said.append(f"{_and(rights).capitalize()}.")
         if self.value("events.denied"):
             denied = self.some("events.denied", "attempt")
             said.append(f"The kernel refused {denied} for want of permission.")

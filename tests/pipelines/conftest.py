@@ -157,7 +157,7 @@ class Load:
                 "digest": f"{self.load_id}-{self.batch_seq}",
                 "agent_version": "0.1.0",
                 "capture_mode": "sys_exit",
-                "blind_spots": ["attempts_without_outcome"],
+                "blind_spots": ["exec_opens", "io_uring_results"],
                 "os": "Debian GNU/Linux 13",
                 "kernel": "6.12",
                 "arch": "x86_64",

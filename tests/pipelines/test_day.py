@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import dagster as dg
@@ -90,6 +91,22 @@ def test_late_data_makes_a_revision_that_says_what_changed(home: Any, load: Any,
     page = (home.path / "outbox" / "acme" / "day" / "2026-03-04-r2.html").read_text()
     assert "Changed since revision 1" in page
     assert (home.path / "outbox" / "acme" / "day" / "2026-03-04-r1.html").exists()
+
+
+def test_a_delivery_killed_before_its_record_is_done_again_and_recorded_once(home: Any, load: Any) -> None:
+    tenant = home.tenant("acme")
+    home.stage(tenant, live(load, START + 9 * HOUR, 0.2))
+    home.run("events")
+    home.run(day=DAY)
+    recorded = home.table(tenant, "deliveries")
+    page = next((home.path / "outbox").rglob("*.html"))
+    before = page.read_bytes()
+    home.tables(tenant).replace_day("deliveries", recorded.clear(), DAY)
+    assert home.run("delivery", day=DAY).success
+    again = home.table(tenant, "deliveries")
+    assert page.read_bytes() == before
+    assert again["digest"].to_list() == recorded["digest"].to_list() == [sha256(before).hexdigest()]
+    assert [path.name for path in page.parent.iterdir()] == ["2026-03-04-r1.html"]
 
 
 def test_a_tenant_whose_rows_are_short_fails_alone(home: Any, load: Any, new_load: Any) -> None:

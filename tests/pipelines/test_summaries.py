@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from lake.frames import frame_schema
 from pipelines.rollups.activity import activity
 from pipelines.rollups.completeness import arrivals, completeness
+from pipelines.summaries.blind_spots import BLIND_SPOTS, known
 from pipelines.summaries.compose import changes, fill, page, plain
 from pipelines.summaries.document import Facts, canonical, digest, parse
 from pipelines.summaries.draft import Draft, Section, sentences
@@ -88,6 +91,19 @@ def test_status_follows_its_rule(new_load: Any, lost_before: int, lost_now: int,
         made = facts_of(load, previous=made)
     assert made is not None
     assert made.status == status
+
+
+def test_a_running_day_is_never_better_and_not_compared(new_load: Any) -> None:
+    load, calm = new_load(), new_load()
+    load.do(START, count=5)
+    load.lose(events=7)
+    load.cut(START, final=True)
+    calm.do(START)
+    calm.cut(START, final=True)
+    running = facts_of(calm, previous=facts_of(load), as_of="10:00:00 UTC")
+    assert running.status == "stable"
+    assert running.values["events.change"].value is None
+    assert facts_of(load, previous=facts_of(calm), as_of="10:00:00 UTC").status == "worse"
 
 
 def test_the_first_day_is_called_so_unless_an_event_is_unaccounted(load: Any) -> None:
@@ -217,6 +233,16 @@ def test_changes_are_told_by_label_with_before_and_after(quiet: Any) -> None:
     told = {change.label: (change.before, change.after) for change in changes(before, facts_of(quiet))}
     assert told["File events"] == ("9", "10")
     assert "Hosts that reported" not in told
+
+
+def test_every_blind_spot_that_the_agent_can_name_has_words_here() -> None:
+    source = Path(__file__).parents[2] / "agent" / "internal" / "probe" / "blind.go"
+    named = set(re.findall(r'\{"([a-z0-9_]+)",', source.read_text()))
+    assert named == BLIND_SPOTS.keys()
+
+
+def test_an_agent_cannot_put_words_into_the_page_by_its_blind_spots() -> None:
+    assert known(["exec_opens", "all quiet, nothing to see", "made_up"]) == ["exec_opens", "other"]
 
 
 def test_unknown_is_a_dash_and_never_all_when_something_is_missing() -> None:
