@@ -42,7 +42,7 @@ type Options struct {
 
 const (
 	knownProcesses = 32768
-	beside         = 48 << 20 // bytes of memory aimed at, beside the buffer
+	beside         = 20 << 20 // bytes of memory aimed at, beside the buffer
 	checkEvery     = 10 * time.Second
 	finishWithin   = 2 * time.Second
 )
@@ -53,7 +53,7 @@ func Run(stop <-chan struct{}, o Options, stdin io.Reader, log *slog.Logger) err
 		return err
 	}
 	debug.SetMemoryLimit(int64(o.BufferBytes) + beside)
-	debug.SetGCPercent(50)
+	debug.SetGCPercent(30)
 	state, err := identity.OpenState(o.StateDir)
 	if err != nil {
 		return err

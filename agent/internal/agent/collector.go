@@ -33,7 +33,7 @@ type collector struct {
 	cutSize   int
 
 	open    *buffer.Segment
-	lastCut time.Time
+	lastDue time.Time
 	now     time.Time
 	record  decode.Record
 	path    []byte
@@ -43,7 +43,7 @@ type collector struct {
 
 const (
 	pollMilliseconds = 50
-	cutSize          = 4 << 20
+	cutSize          = 1 << 20
 	// stuckSize is how much an open segment may hold when no cut can be had; then the ring fills, and counts.
 	stuckSize = 16 << 20
 	// aBusyRecord is how long a cut waits for a record that another CPU is still writing.
@@ -53,7 +53,7 @@ const (
 // run collects until stop is closed. What is then in the ring is for finish.
 func (c *collector) run(stop <-chan struct{}) error {
 	c.open = buffer.NewSegment(c.cpus)
-	c.lastCut = time.Now()
+	c.lastDue = time.Now()
 	for {
 		select {
 		case <-stop:
@@ -73,10 +73,10 @@ func (c *collector) step() {
 	if c.open.Size() < stuckSize {
 		c.from.Read(c.from.End(), func(sample []byte) { c.take(sample, nil, nil) })
 	}
-	age := c.now.Sub(c.lastCut)
-	if c.open.Size() >= c.cutSize || age >= c.beatEvery ||
-		age >= c.cutEvery && c.open.Size() > 0 && c.to.Waiting() == 0 {
-		c.cut(false)
+	age := c.now.Sub(c.lastDue)
+	due := age >= c.beatEvery || age >= c.cutEvery && c.to.Idle() && c.open.Size()+c.to.Waiting() > 0
+	if due || c.open.Size() >= c.cutSize {
+		c.cut(due, false)
 	}
 }
 
@@ -88,7 +88,7 @@ func (c *collector) tick() {
 // cut closes the open segment at a moment of the counters. All that was numbered before that moment is in the ring
 // before the ring's end just after it, so what is numbered later and lies there too opens the next segment. It
 // reports false if there was no such moment; then everything stays open.
-func (c *collector) cut(final bool) bool {
+func (c *collector) cut(due, final bool) bool {
 	now, ok := c.from.Snapshot()
 	if !ok {
 		c.log.Warn("no_quiet_moment", "open_bytes", c.open.Size())
@@ -104,9 +104,12 @@ func (c *collector) cut(final bool) bool {
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
-	c.open.Now, c.open.Final = now, final
+	c.open.Now, c.open.Due, c.open.Final = now, due, final
 	c.to.Push(c.open)
-	c.open, c.lastCut = late, time.Now()
+	c.open = late
+	if due {
+		c.lastDue = time.Now()
+	}
 	return true
 }
 
@@ -158,7 +161,7 @@ func (c *collector) line(dst []byte) []byte {
 // finish closes the last segment, once the programs are detached.
 func (c *collector) finish(within time.Duration) bool {
 	c.tick()
-	for deadline := c.now.Add(within); !c.cut(true); {
+	for deadline := c.now.Add(within); !c.cut(true, true); {
 		if time.Now().After(deadline) {
 			return false
 		}

@@ -287,7 +287,7 @@ func model(t *testing.T, seed uint64, limit, longest, rounds, most int, calm boo
 	kernel := &modelKernel{random: random, cpus: make(account.Snapshot, cpus), longest: longest}
 	c := &collector{
 		from: kernel, to: rows, processes: enrich.NewProcesses(16), log: shipper.Log, cpus: cpus,
-		cutEvery: time.Hour, beatEvery: time.Hour, cutSize: 1 << 30, open: buffer.NewSegment(cpus), lastCut: time.Now(),
+		cutEvery: time.Hour, beatEvery: time.Hour, cutSize: 1 << 30, open: buffer.NewSegment(cpus), lastDue: time.Now(),
 	}
 	shipped := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -302,7 +302,7 @@ func model(t *testing.T, seed uint64, limit, longest, rounds, most int, calm boo
 		c.step()
 		if random.IntN(3) == 0 {
 			kernel.unquiet = random.IntN(2)
-			c.cut(false)
+			c.cut(random.IntN(2) == 0, false)
 		}
 		if round == rounds/2 {
 			close(begin)

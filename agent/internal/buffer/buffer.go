@@ -8,7 +8,7 @@ import (
 )
 
 // loose is how many bytes of lines may wait uncompressed.
-const loose = 8 << 20
+const loose = 4 << 20
 
 // Buffer is a bounded queue of closed segments. One goroutine pushes, one takes.
 type Buffer struct {
@@ -17,6 +17,7 @@ type Buffer struct {
 	queue   []*Segment
 	taken   int // bytes held by segments that were taken and not yet released
 	shed    account.Tally
+	idle    bool // somebody waits in Take
 	changed chan struct{}
 }
 
@@ -31,6 +32,7 @@ func (b *Buffer) Push(s *Segment) {
 	defer b.mu.Unlock()
 	if n := len(b.queue); n > 0 && b.queue[n-1].Size() == 0 && !b.queue[n-1].Final {
 		s.Shed.Add(b.queue[n-1].Shed)
+		s.Due = s.Due || b.queue[n-1].Due
 		b.queue = b.queue[:n-1]
 	}
 	b.queue = append(b.queue, s)
@@ -42,11 +44,17 @@ func (b *Buffer) Push(s *Segment) {
 	}
 }
 
-// Take waits for segments and returns the oldest: one at least, more while they fit a batch of the given sizes on the
-// wire and of lines. They stay the buffer's burden until released. It returns nil when ctx ends or the time is up.
-func (b *Buffer) Take(ctx context.Context, wire, lines int) []*Segment {
+// Aim is what a batch should come to, and what it may: bytes on the wire and bytes of lines.
+type Aim struct {
+	Wire, Lines         int // enough to be worth a batch
+	MostWire, MostLines int // as much as is taken at once
+}
+
+// Take waits until a segment is due, or there is enough for a batch, and returns the oldest segments: one at least,
+// more while they fit. They stay the buffer's burden until released. It returns nil when ctx ends.
+func (b *Buffer) Take(ctx context.Context, aim Aim) []*Segment {
 	for {
-		if got := b.take(wire, lines); got != nil {
+		if got := b.take(aim); got != nil {
 			return got
 		}
 		select {
@@ -57,19 +65,19 @@ func (b *Buffer) Take(ctx context.Context, wire, lines int) []*Segment {
 	}
 }
 
-func (b *Buffer) take(wire, lines int) []*Segment {
+func (b *Buffer) take(aim Aim) []*Segment {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := 0
-	for i, s := range b.queue {
-		wire -= s.Wire()
-		lines -= s.Size()
-		if i > 0 && (wire < 0 || lines < 0) {
-			break
+	n, wire, lines, due := 0, 0, 0, false
+	for _, s := range b.queue {
+		due = due || s.Due
+		wire += s.Wire()
+		lines += s.Size()
+		if n == 0 || wire <= aim.MostWire && lines <= aim.MostLines {
+			n++
 		}
-		n++
 	}
-	if n == 0 {
+	if b.idle = !due && wire < aim.Wire && lines < aim.Lines; b.idle {
 		return nil
 	}
 	got := append([]*Segment(nil), b.queue[:n]...)
@@ -78,6 +86,13 @@ func (b *Buffer) take(wire, lines int) []*Segment {
 		b.taken += s.Held()
 	}
 	return got
+}
+
+// Idle says whether somebody waits for segments.
+func (b *Buffer) Idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.idle
 }
 
 // Release gives back the room of segments that were taken; held is what Held said of them then.
@@ -145,6 +160,7 @@ func (b *Buffer) foldLocked() {
 	for i, s := range b.queue {
 		if i < len(b.queue)-1 && s.Size() == 0 {
 			b.queue[i+1].Shed.Add(s.Shed)
+			b.queue[i+1].Due = b.queue[i+1].Due || s.Due
 			continue
 		}
 		kept = append(kept, s)

@@ -24,6 +24,7 @@ type Segment struct {
 	Now   account.Snapshot
 	Shed  account.Tallies // rows of this segment that were let go
 	Final bool
+	Due   bool // it is not to wait for company
 	part  [Classes]part
 }
 

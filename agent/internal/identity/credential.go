@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,10 @@ type State struct {
 	lock *os.File
 }
 
-const credentialFile = "credential.json"
+const (
+	credentialFile = "credential.json"
+	lockFile       = "lock"
+)
 
 // ErrTaken means that another agent holds the folder.
 var ErrTaken = errors.New("another agent is using this folder")
@@ -55,11 +59,11 @@ func OpenState(dir string) (*State, error) {
 		return nil, fmt.Errorf("the state folder %s belongs to user %d, not to this one", dir, owner.Uid)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		if err := os.Chmod(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("close the state folder to others: %w", err)
+		if err := closeToOthers(dir); err != nil {
+			return nil, err
 		}
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
@@ -68,6 +72,23 @@ func OpenState(dir string) (*State, error) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrTaken)
 	}
 	return &State{dir, lock}, nil
+}
+
+// closeToOthers makes a folder 0700, unless it holds what is not the agent's.
+func closeToOthers(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("look into the state folder: %w", err)
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); name != lockFile && !strings.HasPrefix(name, credentialFile) {
+			return fmt.Errorf("others can get into %s, and it holds more than the agent's files: name a folder of its own", dir)
+		}
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("close the state folder to others: %w", err)
+	}
+	return nil
 }
 
 // Close lets the folder go.

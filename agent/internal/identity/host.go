@@ -22,7 +22,7 @@ func DescribeHost() wire.Host {
 		host.Arch = text.String(unix.ByteSliceToString(name.Machine[:]))
 	}
 	if raw, err := os.ReadFile("/etc/os-release"); err == nil {
-		host.OS = text.String(parseOSRelease(raw))
+		host.OS = text.String(parseOSRelease(raw[:min(len(raw), mostOSRelease)]))
 	}
 	if cloud := cloud(dmi("sys_vendor"), dmi("product_name"), dmi("chassis_asset_tag")); cloud != "" {
 		host.Cloud = &cloud
@@ -53,11 +53,17 @@ func NewID() string {
 func parseOSRelease(raw []byte) string {
 	for line := range bytes.Lines(raw) {
 		if value, ok := bytes.CutPrefix(line, []byte("PRETTY_NAME=")); ok {
-			return strings.Trim(strings.TrimSpace(string(value)), `"'`)
+			name := strings.Trim(strings.TrimSpace(string(value)), `"'`)
+			return name[:min(len(name), mostName)]
 		}
 	}
 	return "unknown"
 }
+
+const (
+	mostOSRelease = 64 << 10
+	mostName      = 64 // bytes, each of which may need four characters
+)
 
 const azureTag = "7783-7084-3265-9085-8269-3286-77"
 

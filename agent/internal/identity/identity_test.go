@@ -73,6 +73,27 @@ func TestTheCredentialIsKeptToItself(t *testing.T) {
 	}
 }
 
+func TestAFolderThatIsNotTheAgentsIsLeftAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := OpenState(dir); err != nil {
+		t.Error("an empty folder is not taken:", err)
+	} else {
+		state.Close()
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "x"), nil, 0o600), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenState(dir); err == nil {
+		t.Error("a folder with other things in it is closed to others")
+	}
+	if info, _ := os.Stat(dir); info.Mode().Perm() != 0o755 {
+		t.Errorf("its mode is %o", info.Mode().Perm())
+	}
+}
+
 func TestCloudsAreKnownByTheirMachines(t *testing.T) {
 	for _, c := range []struct{ vendor, product, tag, want string }{
 		{"Amazon EC2", "m5.large", "", "aws"},

@@ -90,7 +90,7 @@ func segment(from, n uint64, final bool) *buffer.Segment {
 		s.Append(buffer.Opens, line, 0, 1)
 	}
 	s.Now = account.Snapshot{{Seen: from + n, NextSeq: from + n}}
-	s.Final = final
+	s.Final, s.Due = final, true
 	return s
 }
 

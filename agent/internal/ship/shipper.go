@@ -22,9 +22,9 @@ import (
 const (
 	mostBody  = 8 << 20
 	mostLines = 60 << 20
-	aimBody   = 4 << 20
-	aimLines  = 32 << 20
 )
+
+var aim = buffer.Aim{Wire: 1 << 20, Lines: 16 << 20, MostWire: 4 << 20, MostLines: 32 << 20}
 
 // Settings of a Shipper. The zero value of a duration is its default.
 type Settings struct {
@@ -111,7 +111,7 @@ func (s *Shipper) next(ctx context.Context) []*buffer.Segment {
 		s.todo = s.todo[:n-1]
 		return group
 	}
-	return s.Buffer.Take(ctx, aimBody, aimLines)
+	return s.Buffer.Take(ctx, aim)
 }
 
 // batch is what one request carries. It does not change once it is made.
