@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import secrets
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
+from kaimon.base.logs import configure_logs
 from kaimon.base.settings import PROJECT_ROOT
 from kaimon.local import recording, show, tables
 from kaimon.local.compare import compare, read_log
@@ -128,6 +130,7 @@ def main() -> None:
     parser.add_argument("--drop-one", action="store_true", help="remove one event on its way; the demo must notice")
     parser.add_argument("--home", type=Path, help="where to keep its state (default: a new folder below var/demo/)")
     arguments = parser.parse_args()
+    configure_logs("local", logging.WARNING)
     base = Path(os.environ.get("KAIMON_HOME", PROJECT_ROOT / "var")) / "demo"
     home = arguments.home or base / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     try:

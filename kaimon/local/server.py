@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import threading
 from pathlib import Path
 
+from kaimon.base.logs import configure_logs
 from kaimon.base.settings import HomeSettings
 from kaimon.local.processes import Children, ProcessError
 from kaimon.local.stack import BINARIES, Local, ensure_tenant, why_no_capture, write_token
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--ingest-port", type=int, default=8443)
     parser.add_argument("--dagster-port", type=int, default=3000)
     arguments = parser.parse_args()
+    configure_logs("local", logging.WARNING)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

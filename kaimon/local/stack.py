@@ -108,12 +108,11 @@ class Local:
 
 
 def close_day(local: Local, day: date) -> bool:
-    """Close a day as an operator does in Dagster's pages, in its instance; say whether it went through.
+    """Close a day in a run that Dagster records; say whether it went through.
 
     A day whose checks fail does not: its run ends at the gate, and says why in `logs/close-day.log`.
     """
-    command: list[str | Path] = [BINARIES / "dagster", "asset", "materialize", "-m", "pipelines.definitions"]
-    command += ["--select", 'key:"day_checks"+', "--partition", day.isoformat()]
+    command = [sys.executable, "-m", "pipelines.close", day.isoformat()]
     with (local.home / "logs" / "close-day.log").open("ab") as log:
         environment = {**os.environ, **local.environment}
         done = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False, timeout=300)  # noqa: S603 - our own
