@@ -76,7 +76,7 @@ def span(first: str | None, last: str | None, now: datetime) -> tuple[datetime, 
 
 def inert_lines(text: str) -> str:
     """Return a message of several lines with each made inert."""
-    return "\n".join(inert(line) for line in text.split("\n"))
+    return "\n".join(inert(line) for line in text.expandtabs(4).split("\n"))
 
 
 def _moment(text: str, option: str, whole_day: timedelta) -> datetime:

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake import durable, stores
@@ -62,6 +62,7 @@ def test_a_key_never_leaves_the_store(store: LocalStore, key: str) -> None:
             list(store.list(key))
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.sets(st.lists(st.sampled_from(["a", "a-", "a.b", "b", "0"]), min_size=1, max_size=3).map("/".join)), st.data()
 )
