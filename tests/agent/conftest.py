@@ -251,7 +251,9 @@ class Agent:
         self.sink, self.folder, self.state = sink, folder, folder / "state"
         self.log = (folder / f"agent-{time.monotonic_ns()}.log").open("ab")
         command = [AGENT, "run", "--server", sink.url, "--ca", sink.ca, "--state-dir", self.state]
-        command += ["--cut-interval", "100ms", "--heartbeat", "1s", "--auth-retry", "200ms", *arguments]
+        command += ["--cut-interval", "100ms", "--heartbeat", "1s", "--auth-retry", "200ms"]
+        # This server is slow, and the machine may be busy.
+        command += ["--stop-timeout", "60s", "--send-timeout", "60s", *arguments]
         if enroll:
             command += ["--token-file", "-"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self.log)
@@ -274,7 +276,7 @@ class Agent:
 
     def stop(self, code: int = 0) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == code, self.said()[-5:]
+        assert self.process.wait(90) == code, self.said()[-5:]
 
     def memory(self, what: str = "VmRSS") -> int:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
