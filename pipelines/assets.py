@@ -8,7 +8,7 @@ import dagster as dg
 
 from pipelines.checks.rules import RULES
 from pipelines.day_checks import Checked, check_day
-from pipelines.drain import drain
+from pipelines.drain import drain, draining
 from pipelines.gate import admit
 from pipelines.partitions import DAYS
 from pipelines.resources import Platform, PlatformResource
@@ -19,6 +19,7 @@ from pipelines.tables import TenantTables
 from pipelines.tenant_loop import SHOWN, Counts, for_each_tenant
 from tenancy.database import Database
 from tenancy.hints import all_hints
+from tenancy.leases import LeaseHeldError
 
 CHECK = "complete_and_valid"
 GROUP = "file_activity"
@@ -44,7 +45,12 @@ staged_segments = dg.AssetSpec(
 def events(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult[None]:
     with platform.database() as db:
         context.log_event(_observe(db))
-        outcome = drain(db, f"landing {context.run.run_id}", platform.lake, platform.settings)
+        holder = f"landing {context.run.run_id}"
+        try:
+            with draining(db, holder):
+                outcome = drain(db, holder, platform.lake, platform.settings)
+        except LeaseHeldError:
+            return dg.MaterializeResult(metadata={"tenants": 0, "left_to": "another landing run"})
     outcome.raise_if_all_failed()
     return dg.MaterializeResult(metadata=outcome.metadata())
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from kaimon.base.logs import get_logger
@@ -14,9 +15,11 @@ from pipelines.landing.land import Landed, land_tenant, pending_tenants
 from pipelines.settings import PipelineSettings
 from pipelines.tenant_loop import Counts, Outcome
 from tenancy.database import Database
+from tenancy.leases import acquire, held_lease, release
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _BACKOFF_S = 10.0
+_RUN = "landing-run"
 _log = get_logger(__name__)
 
 
@@ -95,6 +98,26 @@ def _counts(landed: Landed) -> Counts:
         "conflicts": landed.conflicts,
         "quarantined": landed.quarantined,
     }
+
+
+@contextmanager
+def draining(db: Database, holder: str) -> Iterator[None]:
+    """Be the one draining run for the length of a `with`.
+
+    Raises:
+        LeaseHeldError: another one drains.
+    """
+    with held_lease(db, _RUN, holder, db.settings.lease_ttl_s):
+        yield
+
+
+def is_draining(db: Database) -> bool:
+    """Say whether a draining run is alive; one that died counts until its lease has expired."""
+    lease = acquire(db, _RUN, "is anybody there", db.settings.lease_ttl_s)
+    if lease is None:
+        return True
+    release(db, lease)
+    return False
 
 
 def anything_pending(db: Database, store: Store) -> bool:

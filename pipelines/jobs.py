@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dagster import AssetSelection, define_asset_job, in_process_executor
 
+from pipelines.settings import PipelineSettings
+
+_LAND_LIMIT_S = int(PipelineSettings().landing_limit_s) + 600
+"""When a landing run counts as hung: its own limit, and ten minutes to finish a group."""
+
 LAND = define_asset_job(
     "land",
     AssetSelection.assets("events"),
     executor_def=in_process_executor,
-    tags={"kaimon/work": "land", "dagster/priority": "10"},
+    tags={"kaimon/work": "land", "dagster/priority": "10", "dagster/max_runtime": str(_LAND_LIMIT_S)},
     description="Land whatever is staged until nothing has come for a while.",
 )
 

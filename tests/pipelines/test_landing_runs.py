@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-import pytest
-from dagster import DagsterInstance, DagsterRunStatus, build_schedule_context, build_sensor_context
+from dagster import DagsterInstance, DagsterRunStatus, EventLogEntry, build_schedule_context, build_sensor_context
 
-from pipelines.drain import drain
+from pipelines.definitions import defs
+from pipelines.drain import drain, draining
 from pipelines.resources import Platform
 from pipelines.schedules import days_to_close, nightly
 from pipelines.sensors import staged
@@ -40,11 +40,55 @@ def test_the_sensor_starts_a_run_only_for_what_has_not_landed(home: Any, load: A
     assert isinstance(look(home.instance), dg.SkipReason)
 
 
-@pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
-def test_the_sensor_starts_none_while_one_is_on_its_way(home: Any, load: Any, status: DagsterRunStatus) -> None:
+def test_the_sensor_starts_none_while_one_is_on_its_way(home: Any, load: Any) -> None:
     home.stage(home.tenant("acme"), one_batch(load))
-    home.instance.add_run(dg.DagsterRun(job_name="land", status=status))
+    home.instance.add_run(dg.DagsterRun(job_name="land", status=DagsterRunStatus.STARTING))
     assert "on its way" in str(look(home.instance).skip_message)
+
+
+def started(home: Any, ago: timedelta) -> str:
+    """A landing run that Dagster believes to have started `ago`."""
+    run = home.instance.create_run_for_job(defs.resolve_job_def("land"))
+    at = (datetime.now(UTC) - ago).timestamp()
+    home.instance.handle_new_event(_started_event(run.run_id, at))
+    return str(run.run_id)
+
+
+def _started_event(run_id: str, at: float) -> EventLogEntry:
+    event = dg.DagsterEvent(event_type_value=dg.DagsterEventType.RUN_START.value, job_name="land")
+    return EventLogEntry(
+        error_info=None, level=10, user_message="", run_id=run_id, timestamp=at, job_name="land", dagster_event=event
+    )
+
+
+def test_a_run_that_drains_is_left_alone(home: Any, load: Any) -> None:
+    home.stage(home.tenant("acme"), one_batch(load))
+    run = started(home, timedelta(minutes=5))
+    with draining(home.db, "test"):
+        assert "on its way" in str(look(home.instance).skip_message)
+    assert home.instance.get_run_by_id(run).status == DagsterRunStatus.STARTED
+
+
+def test_a_run_that_has_just_started_is_left_alone(home: Any, load: Any) -> None:
+    home.stage(home.tenant("acme"), one_batch(load))
+    started(home, timedelta(seconds=10))
+    assert "on its way" in str(look(home.instance).skip_message)
+
+
+def test_a_run_whose_machine_went_down_is_buried_and_followed_by_another(home: Any, load: Any) -> None:
+    home.stage(home.tenant("acme"), one_batch(load))
+    run = started(home, timedelta(minutes=5))
+    assert len(look(home.instance).run_requests) == 1
+    assert home.instance.get_run_by_id(run).status == DagsterRunStatus.FAILURE
+
+
+def test_a_second_draining_run_leaves_it_to_the_first(home: Any, load: Any) -> None:
+    home.stage(home.tenant("acme"), one_batch(load))
+    with draining(home.db, "test"):
+        assert home.run("events").success
+    assert home.table("acme", "batches").is_empty()
+    home.run("events")
+    assert home.table("acme", "batches").height == 1
 
 
 def test_a_drain_lands_every_tenant_and_counts_each(home: Any, load: Any, new_load: Any) -> None:
