@@ -34,10 +34,12 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def folders() -> list[str]:
-    """Return the folders to be active in: a fresh temporary one, and others on other file systems where they exist."""
-    temporary = tempfile.mkdtemp(prefix="kaimon-")
-    return [temporary, *(name for name in ("/var/tmp", "/dev/shm") if os.access(name, os.W_OK))]  # noqa: S108
+def make_activity(log: Path, marker: str) -> None:
+    """Run the generator as a process of its own, in a temporary folder and on other file systems where they exist."""
+    others = [name for name in ("/var/tmp", "/dev/shm") if os.access(name, os.W_OK)]  # noqa: S108 - where everybody is
+    with tempfile.TemporaryDirectory(prefix="kaimon-") as temporary:
+        command = [sys.executable, "-m", "kaimon.local.generator", str(log), marker, temporary, *others]
+        subprocess.run(command, check=True, timeout=120)  # noqa: S603 - our own module
 
 
 @contextmanager
@@ -55,8 +57,7 @@ def capture(local: Local, children: Children, server: str, token: Path, marker: 
     """Let the real agent capture the generator's activity and ship it all; return the generator's log."""
     agent = local.start_agent(children, server, token)
     log = local.home / "generator.jsonl"
-    command = [sys.executable, "-m", "kaimon.local.generator", str(log), marker, *folders()]
-    subprocess.run(command, check=True, timeout=120)  # noqa: S603 - our own module
+    make_activity(log, marker)
     if (status := children.stop_one(agent)) != 0:
         raise ProcessError(f"the agent ended with status {status}:\n{agent.tail()}")
     say("      the agent has shipped everything and said goodbye")
