@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -233,3 +234,24 @@ def test_another_writer_of_delta_is_noticed(settings: LakeSettings, tmp_path: Pa
     write_deltalake(DeltaTable(str(tmp_path / "lake/acme/deliveries")), to_rows(rows(8), "deliveries"), mode="append")
     writer.append("deliveries", rows(2), {"n1": 2}, {"n1": 1})
     assert there(settings) == [1, 2, 8]
+
+
+def test_a_commit_that_returned_is_durable_its_files_before_its_log(
+    settings: LakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer("acme", 1, settings)
+    writer.append("deliveries", rows(1))
+    folder = settings.home / "lake" / "acme" / "deliveries"
+    before = set(folder.rglob("*.parquet"))
+    synced: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    version = writer.append("deliveries", rows(2, day=2))
+    (added,) = set(folder.rglob("*.parquet")) - before
+    assert synced[:2] == [added, folder / "_delta_log" / f"{version:020d}.json"]
+    assert set(synced[2:]) == {folder, added.parent, folder / "_delta_log"}
