@@ -95,6 +95,7 @@ class Page:
     accounting: str
     blind_spots: tuple[str, ...]
     changes: tuple[Change, ...]
+    further_changes: int
     written_by: str
     facts_digest: str
     method: str

@@ -13,6 +13,19 @@ from pipelines.summaries.numbers import UNKNOWN, show_change
 
 WRITERS: Final = {"template": "kaimon's template", "model": "a language model, from computed facts only"}
 
+SHOWN_CHANGES: Final = 6
+"""How many changes a page names; the rest it counts, and the summary's record holds them all."""
+
+_WEIGHTY: Final = (
+    "events.total",
+    "hosts.reporting",
+    "hosts.expected",
+    "hours.unknown",
+    "accounting.unaccounted",
+    "accounting.lost",
+    "coverage.share",
+)
+
 
 def fill(sentence: str, facts: Facts) -> Sentence:
     """Return a sentence's parts with each placeholder's value or name in its place.
@@ -39,9 +52,10 @@ def plain(sentence: Sentence) -> str:
 
 
 def changes(before: Facts, after: Facts) -> list[Change]:
-    """Return the values that differ between two revisions' facts, by what they are called."""
-    names = [name for name in (before.values | after.values) if _shown(before, name) != _shown(after, name)]
+    """Return the values that differ between two revisions' facts, by what they are called, the weightiest first."""
     labels = before.values | after.values
+    ordered = [*_WEIGHTY, *sorted(labels.keys() - set(_WEIGHTY))]
+    names = [name for name in ordered if name in labels and _shown(before, name) != _shown(after, name)]
     found = [Change(labels[name].label, _shown(before, name), _shown(after, name)) for name in names]
     if before.status != after.status:
         found.insert(0, Change("Status", before.status, after.status))
@@ -76,7 +90,8 @@ def page(facts: Facts, document: str, draft: Draft, revision: int, changed: list
         ),
         accounting=facts.accounting,
         blind_spots=tuple(dict.fromkeys(describe(key) for key in facts.blind_spots)),
-        changes=tuple(changed),
+        changes=tuple(changed[:SHOWN_CHANGES]),
+        further_changes=max(len(changed) - SHOWN_CHANGES, 0),
         written_by=WRITERS[draft.writer],
         facts_digest=digest(document),
         method=facts.version,

@@ -116,7 +116,9 @@ class _Values:
         for operation in OPERATIONS:
             events = rows.filter(pl.col("operation") == operation)["events"].sum()
             where = f"operation = '{operation}'"
-            self.count(f"events.{operation}", f"{operation}", "events", events, "activity", "sum(events)", where)
+            self.count(
+                f"events.{operation}", f"Operations: {operation}", "events", events, "activity", "sum(events)", where
+            )
         self.count("events.denied", "Refused by the kernel", "events", rows["denied"].sum(), "activity", "sum(denied)")
         self.count("paths.distinct", "Different paths", "paths", self.today.paths, "events", "count(DISTINCT path)")
         total, past = self.made["events.total"], self.before.get("events.total")

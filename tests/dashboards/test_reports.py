@@ -35,6 +35,7 @@ PAGE = Page(
     accounting="120 events seen = 120 delivered",
     blind_spots=("Writes through io_uring",),
     changes=(),
+    further_changes=0,
     written_by="kaimon's template",
     facts_digest="ab" * 32,
     method="1",
@@ -78,6 +79,10 @@ def test_a_revision_says_what_changed() -> None:
     html = render_html(replace(PAGE, revision=2, changes=(Change("File events", "100", "120"),)))
     assert "Changed since revision 1" in html
     assert "100 → <b>120</b>" in html
+    assert "further value" not in html
+    assert "and 2 further values" in render_html(
+        replace(PAGE, revision=2, changes=(Change("File events", "100", "120"),), further_changes=2)
+    )
 
 
 def test_a_running_day_says_so() -> None:

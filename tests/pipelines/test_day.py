@@ -185,6 +185,17 @@ def test_a_load_over_midnight_balances_on_both_days(home: Any, load: Any) -> Non
     assert near.rows() == [(START - HOUR, "complete", 3600.0, 0), (START, "complete", 3600.0, 0)]
 
 
+def test_a_host_that_slept_for_days_balances_against_its_batch_of_then(home: Any, load: Any) -> None:
+    tenant = home.tenant("acme")
+    live(load, START - timedelta(days=5), 0.1, final=False)
+    live(load, START + 9 * HOUR, 0.1)
+    home.stage(tenant, load)
+    home.run("events")
+    assert checks(home.run(day=DAY)).passed
+    states = home.table(tenant, "completeness").sort("hour")["state"].to_list()
+    assert states == ["unknown"] * 10 + ["not_monitored"] * 14
+
+
 def test_quarantined_lines_are_accounted_for(home: Any, load: Any) -> None:
     tenant = home.tenant("acme")
     at = START + 9 * HOUR
