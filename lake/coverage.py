@@ -25,8 +25,8 @@ class Coverage:
     """What is known of a range: batches cut in it, what their counters say, and who is silent.
 
     `seen` and `lost` are events; a load whose counters before the range are not known counts from its first batch
-    in it. `missing` are batch numbers that never landed; `silent` are hosts that stopped without a goodbye, or
-    are known and sent nothing. `newest` is when the newest batch arrived.
+    in it. `missing` are batch numbers that never landed; `silent` are hosts that stopped without a goodbye, in the
+    range or before it. `newest` is when the newest batch arrived.
     """
 
     first: datetime
@@ -59,8 +59,28 @@ def coverage(tenant: str, first: datetime, last: datetime, now: datetime, settin
     ledger = scan(tenant, "batches", (first - _LOOK_BACK).date(), (last + _LOOK_BACK).date(), settings=settings).filter(
         pl.col("outcome") == "landed", pl.col("sent_at") < last
     )
-    hosts = scan(tenant, "hosts", settings=settings).select("agent_id").collect()
-    return told(_numbers(ledger).collect(), hosts, first, last, now)
+    numbers = _numbers(ledger).collect()
+    hosts = scan(tenant, "hosts", settings=settings).filter(pl.col("first_seen") < last)
+    heard = numbers.lazy().filter(pl.col("sent_at") >= first)
+    absent = hosts.join(heard, on="agent_id", how="anti").select("agent_id", "last_seen").collect()
+    return told(numbers, _without_goodbye(tenant, absent, last, settings), first, last, now)
+
+
+def _without_goodbye(tenant: str, absent: pl.DataFrame, last: datetime, settings: LakeSettings) -> int:
+    """Count hosts whose newest batch, however long ago, was no goodbye."""
+    if absent.is_empty():
+        return 0
+    ledger = scan(tenant, "batches", min(absent["last_seen"].to_list()).date(), last.date(), settings=settings)
+    left = (
+        ledger.filter(pl.col("outcome") == "landed", pl.col("sent_at") < last)
+        .join(absent.lazy(), on="agent_id", how="semi")
+        .group_by("agent_id")
+        .agg(pl.col("final").sort_by("sent_at", "batch_seq").last())
+        .filter("final")
+        .select(pl.len())
+        .collect()
+    )
+    return absent.height - int(left.item())
 
 
 def _numbers(ledger: pl.LazyFrame) -> pl.LazyFrame:
@@ -79,8 +99,11 @@ def _numbers(ledger: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def told(batches: pl.DataFrame, hosts: pl.DataFrame, first: datetime, last: datetime, now: datetime) -> Coverage:
-    """Compute the statement from the ledger's numbers: a row a landed batch, those before the range included."""
+def told(batches: pl.DataFrame, absent: int, first: datetime, last: datetime, now: datetime) -> Coverage:
+    """Compute the statement from the ledger's numbers: a row a landed batch, those before the range included.
+
+    `absent` is how many hosts sent nothing in the range without having said goodbye before it.
+    """
     ordered = batches.sort(*_LOAD, "batch_seq").with_columns(
         previous=pl.col("batch_seq").shift(1).over(_LOAD),
         **{f"{name}_before": pl.col(name).shift(1).over(_LOAD) for name in ("seen", "lost")},
@@ -94,7 +117,6 @@ def told(batches: pl.DataFrame, hosts: pl.DataFrame, first: datetime, last: date
     )
     newest = inside.sort("sent_at").group_by("agent_id").last()
     quiet = newest.filter(~pl.col("final") & (pl.col("sent_at") < min(last, now) - SILENCE)).height
-    absent = hosts.join(inside, on="agent_id", how="anti").height
     return Coverage(
         first=first,
         last=last,

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import Any
 
 import polars as pl
 import pytest
 
+from lake.commits import Writer
 from lake.coverage import Coverage, coverage, told
+from lake.frames import frame_schema
+from lake.segments import encode_segment, read_segment
 from lake.settings import LakeSettings
+from pipelines.landing.hosts import merge_hosts
+from pipelines.landing.plan import plan
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 SCHEMA = {
@@ -25,10 +31,9 @@ def batch(number: int, minute: float, seen: int = 0, lost: int = 0, agent: str =
     } | more  # fmt: skip
 
 
-def state(*batches: dict[str, Any], hosts: tuple[str, ...] = ("a",), minutes: float = 10, now: float = 10) -> Coverage:
+def state(*batches: dict[str, Any], absent: int = 0, minutes: float = 10, now: float = 10) -> Coverage:
     frame = pl.DataFrame(list(batches), schema=SCHEMA)
-    known = pl.DataFrame({"agent_id": list(hosts)}, schema={"agent_id": pl.String})
-    return told(frame, known, NOON, NOON + timedelta(minutes=minutes), NOON + timedelta(minutes=now))
+    return told(frame, absent, NOON, NOON + timedelta(minutes=minutes), NOON + timedelta(minutes=now))
 
 
 def test_the_range_counts_what_changed_in_it_and_not_what_was_before() -> None:
@@ -60,7 +65,7 @@ def test_a_range_that_is_still_running_is_judged_by_now() -> None:
 
 
 def test_a_known_host_that_sent_nothing_is_silent_and_nothing_is_never_called_complete() -> None:
-    known = state(hosts=("a", "b"))
+    known = state(absent=2)
     assert known.silent == 2
     assert "nothing is known" in str(known)
     assert "%" not in str(known)
@@ -69,6 +74,24 @@ def test_a_known_host_that_sent_nothing_is_silent_and_nothing_is_never_called_co
 def test_a_loss_is_never_rounded_away() -> None:
     assert "99.99% of 10,000,000 events" in str(state(batch(1, 9, 10_000_000, 1)))
     assert " 100% of 10,000,000 events" in str(state(batch(1, 9, 10_000_000, 0)))
+
+
+def test_a_host_that_said_goodbye_before_the_range_is_not_silent_in_it(
+    settings: LakeSettings, staging: ModuleType
+) -> None:
+    stayed = staging.batch(1, agent="agt_0000000000000001")
+    left = staging.batch(1, agent="agt_0000000000000002", overrides={"final": True})
+    later = staging.batch(1, agent="agt_0000000000000003", received=staging.later(days=9))
+    segment = read_segment(encode_segment("n1", 1, "acme", [one.part() for one in (stayed, left, later)]))
+    done = plan([segment], {}, staging.NOON)
+    writer = Writer("acme", 1, settings)
+    writer.append("batches", done.batches)
+    writer.append("hosts", merge_hosts(pl.DataFrame(schema=frame_schema("hosts")), done.batches))
+    after = staging.later(days=2)
+    known = coverage("acme", after, after + timedelta(days=1), after, settings)
+    assert (known.batches, known.silent) == (0, 1), "one left, one stopped, one was not there yet"
+    before = coverage("acme", staging.later(hours=-1), staging.later(minutes=1), staging.NOON, settings)
+    assert (before.hosts, before.silent) == (2, 0)
 
 
 def test_an_empty_lake_is_known_to_be_unknown(settings: LakeSettings) -> None:
