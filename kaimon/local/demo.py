@@ -94,7 +94,7 @@ def run(home: Path, *, drop: bool) -> int:
     with Children(home / "logs") as children:
         say(f"[1/7] Starting ingest on {local.ingest_url} and the pipelines; all state is in {home}")
         local.start_ingest(children)
-        local.start_daemon(children)
+        local.start_pipelines(children)
         say(f"[2/7] Making the tenant '{TENANT}' and an enrollment token")
         database = open_database(TenancySettings(home=home))
         try:

@@ -14,8 +14,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from kaimon.base.settings import PROJECT_ROOT, HomeSettings
-from lake.describe import schema_markdown
-from lake.schema import EVENTS
+from lake.describe import collected_markdown, schema_markdown
 
 PACKAGES = ("kaimon.base", "lake", "tenancy", "ingest", "pipelines")
 BEGIN, END = "<!-- begin: made from the code -->", "<!-- end: made from the code -->"
@@ -54,13 +53,6 @@ def settings_markdown() -> str:
                 f"| `KAIMON_{name.upper()}` | {f'`{default}`' if default else 'none'} | {field.description} "
                 f"| `{owner.__module__.removesuffix('.settings')}` |"
             )
-    return "\n".join(lines)
-
-
-def collected_markdown() -> str:
-    """Return a table of everything that is collected about an event, and who gives it."""
-    lines = ["| column | what it says | given by |", "|---|---|---|"]
-    lines += [f"| `{column.name}` | {column.meaning} | {column.source} |" for column in EVENTS]
     return "\n".join(lines)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from kaimon.base.logs import configure_logs
 from kaimon.base.settings import HomeSettings
-from kaimon.local.processes import Children, ProcessError
-from kaimon.local.stack import BINARIES, Local, ensure_tenant, why_no_capture, write_token
+from kaimon.local.processes import Children, ProcessError, wait_for
+from kaimon.local.stack import BINARIES, Local, ensure_tenant, listens, why_no_capture, write_token
 from tenancy.database import open_database
 from tenancy.settings import TenancySettings
 
@@ -53,8 +53,8 @@ def serve(local: Local, dagster_port: int, stop: threading.Event) -> int:
     with Children(local.home / "logs") as children:
         local.start_ingest(children)
         say(f"ingest     {local.ingest_url}   (CA: {local.home / 'tls' / 'ca.pem'})")
-        local.start_webserver(children, dagster_port)
-        local.start_daemon(children)
+        local.start_pipelines(children, dagster_port)
+        wait_for("Dagster's pages", lambda: listens(dagster_port), 120, children)
         say(f"dagster    http://127.0.0.1:{dagster_port}")
         say(start_agent(local, children))
         say(f"tenant     {TENANT}")

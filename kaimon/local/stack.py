@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -73,24 +74,43 @@ class Local:
         wait_for("ingest to be ready", ready, 60, children)
         return child
 
-    def start_daemon(self, children: Children) -> Child:
-        """Start Dagster's daemon: sensors and schedules."""
-        workspace = PROJECT_ROOT / "workspace.yaml"
-        return children.start("dagster-daemon", [BINARIES / "dagster-daemon", "run", "-w", workspace], self.environment)
+    def start_pipelines(self, children: Children, webserver_port: int | None = None) -> None:
+        """Start Dagster: the pipelines' code once, the daemon for sensors and schedules, and its pages if wanted.
 
-    def start_webserver(self, children: Children, port: int) -> Child:
-        """Start Dagster's pages on loopback: they have no login of their own."""
-        workspace = PROJECT_ROOT / "workspace.yaml"
-        command: list[str | Path] = [
-            BINARIES / "dagster-webserver",
+        The pages have no login of their own, so they listen on loopback. Without one server for the code, daemon
+        and pages would each run theirs, and start it anew every minute.
+        """
+        port = free_port()
+        code: list[str | Path] = [
+            BINARIES / "dagster",
+            "api",
+            "grpc",
+            "-m",
+            "pipelines.definitions",
             "-h",
             "127.0.0.1",
             "-p",
             str(port),
-            "-w",
-            workspace,
         ]
-        return children.start("dagster-webserver", command, self.environment)
+        children.start("dagster-code", code, self.environment)
+        wait_for("the pipelines' code to be served", lambda: listens(port), 120, children)
+        workspace = self.home / "dagster" / "workspace.yaml"
+        workspace.write_text(
+            f"load_from:\n- grpc_server: {{host: 127.0.0.1, port: {port}, location_name: kaimon}}\n", encoding="utf-8"
+        )
+        daemon: list[str | Path] = [BINARIES / "dagster-daemon", "run", "-w", workspace]
+        children.start("dagster-daemon", daemon, self.environment)
+        if webserver_port is not None:
+            pages: list[str | Path] = [
+                BINARIES / "dagster-webserver",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(webserver_port),
+                "-w",
+                workspace,
+            ]
+            children.start("dagster-webserver", pages, self.environment)
 
     def start_agent(self, children: Children, server: str, token: Path | None) -> Child:
         """Start the agent; with `token` it enrolls first. Wait until it captures.
@@ -148,10 +168,14 @@ def why_no_capture() -> str | None:
     return None if answer.get("works") else str(answer.get("error") or "no capture mode attaches")
 
 
+def listens(port: int) -> bool:
+    """Say whether somebody listens on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on now."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

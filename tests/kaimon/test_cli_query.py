@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,16 +18,6 @@ from lake.query import QueryError
 
 STAGING = Path(__file__).parents[1] / "lake" / "staging.py"
 NOW = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def staging() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("kaimon_test_staging", STAGING)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def app(command: Callable[..., None]) -> typer.Typer:

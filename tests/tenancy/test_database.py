@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from io import StringIO
@@ -17,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
 from tenancy.database import Database, open_database
-from tenancy.migrate import NewerDatabaseError, _make_file
+from tenancy.migrate import NewerDatabaseError, _make_file, revisions
 from tenancy.settings import TenancySettings
 from tenancy.tables import EPOCHS, METADATA, TENANTS
 from tenancy.tenants import create_tenant, get_tenant, list_tenants
@@ -226,3 +228,21 @@ def _config() -> object:
     config = Config()
     config.set_main_option("script_location", "tenancy:migrations")
     return config
+
+
+def test_the_revisions_told_from_file_names_are_alembics_own() -> None:
+    script = ScriptDirectory.from_config(_config())
+    assert revisions() == [revision.revision for revision in reversed(list(script.walk_revisions()))]
+    assert revisions()[-1] == script.get_current_head()
+
+
+def test_opening_a_current_database_does_not_load_alembic(settings: TenancySettings) -> None:
+    open_database(settings).close()
+    program = (
+        "import sys\n"
+        "from tenancy.database import open_database\n"
+        "from tenancy.settings import TenancySettings\n"
+        f"open_database(TenancySettings(home={str(settings.home)!r})).close()\n"
+        "sys.exit('alembic' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -9,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -72,17 +70,6 @@ class Runner:
 
     def steps(self) -> list[str]:
         return self.log.read_text().splitlines()
-
-
-@pytest.fixture(scope="session")
-def staging() -> ModuleType:
-    """The maker of staged segments."""
-    spec = importlib.util.spec_from_file_location("kaimon_test_staging", STAGING)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
