@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import typer
 
 from kaimon.base.logs import configure_logs
+from lake.lean import without_pandas
 
 SUBCOMMANDS = ("tenant", "token", "ingest", "land", "query")
 """Each is a module here with a Typer `app` or a plain function `command`."""
@@ -36,6 +37,7 @@ def build(names: Iterable[str] = SUBCOMMANDS) -> typer.Typer:
 
 def main() -> None:
     """Run the command line; of the sub-commands only the one that is asked for is loaded."""
+    without_pandas()
     configure_logs("cli", logging.WARNING)
     asked = [name for name in SUBCOMMANDS if name == next(iter(sys.argv[1:]), None)]
     build(asked or SUBCOMMANDS)()
