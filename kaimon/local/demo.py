@@ -56,6 +56,7 @@ def way_to_ingest(local: Local, marker: str, *, drop: bool) -> Iterator[str]:
 def capture(local: Local, children: Children, server: str, token: Path, marker: str) -> Path:
     """Let the real agent capture the generator's activity and ship it all; return the generator's log."""
     agent = local.start_agent(children, server, token)
+    token.unlink()
     log = local.home / "generator.jsonl"
     make_activity(log, marker)
     if (status := children.stop_one(agent)) != 0:
@@ -109,6 +110,7 @@ def run(home: Path, *, drop: bool) -> int:
             else:
                 say("[3/7] Enrolling as the recorded host and sending its batches")
                 recording.send(server, ca, token.read_text().strip())
+                token.unlink()
                 log = recording.LOG
         expected = read_log(log)
         say(f"      {expected.height} operations in the generator's own log")
