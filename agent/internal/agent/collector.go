@@ -130,7 +130,7 @@ func (c *collector) take(sample []byte, now account.Snapshot, late *buffer.Segme
 		c.log.Error("record_malformed", "cpu", r.CPU, "seq", r.Seq, "error", err.Error())
 		return
 	}
-	class := classOf(r.Operation)
+	class := classOf(r)
 	to.Append(class, c.line(to.Lines(class)), r.CPU, uint64(r.Count))
 	c.events += uint64(r.Count)
 }
@@ -168,16 +168,6 @@ func (c *collector) finish(within time.Duration) bool {
 		time.Sleep(time.Millisecond)
 	}
 	return true
-}
-
-func classOf(o decode.Operation) buffer.Class {
-	switch o {
-	case decode.Open:
-		return buffer.Opens
-	case decode.Write, decode.MmapWrite:
-		return buffer.Writes
-	}
-	return buffer.Rest
 }
 
 const (

@@ -15,6 +15,7 @@ const (
 	Opens Class = iota
 	Writes
 	Rest
+	Dearest // renames, deletes, chmods: what a trace is covered up with
 	Classes
 )
 

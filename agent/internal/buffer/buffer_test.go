@@ -1,0 +1,73 @@
+package buffer
+
+import (
+	"fmt"
+	"testing"
+
+	"kaimon/agent/internal/account"
+)
+
+// fill is a closed segment of one CPU with n rows of each class, each line of about 200 bytes.
+func fill(n int, seq *uint64) *Segment {
+	s := NewSegment(1)
+	for c := range Classes {
+		for range n {
+			line := fmt.Appendf(s.Lines(c), `{"cpu":0,"seq":%d,"count":1,"pad":"%0150d"}`+"\n", *seq, *seq*7919)
+			s.Append(c, line, 0, 1)
+			*seq++
+		}
+	}
+	s.Now = account.Snapshot{{Seen: *seq, NextSeq: *seq}}
+	return s
+}
+
+func (s *Segment) rowsOf(c Class) uint64 { return s.part[c].tally.Sum().Rows }
+
+func TestTheCheapestClassGoesFirstAndTheDearestLast(t *testing.T) {
+	var seq uint64
+	b := New(1 << 30)
+	for range 10 {
+		b.Push(fill(100, &seq))
+	}
+	held := func(c Class) (n uint64) {
+		for _, s := range b.queue {
+			n += s.rowsOf(c)
+		}
+		return n
+	}
+	gone := Opens // every class before this one has been let go
+	for limit := b.heldLocked(); limit > 0; limit -= 4096 {
+		b.limit = limit
+		b.shedLocked()
+		for gone < Classes && held(gone) == 0 {
+			gone++
+		}
+		for dearer := gone + 1; dearer < Classes; dearer++ {
+			if held(dearer) != 1000 {
+				t.Fatalf("limit %d: class %d was shed while %d rows of class %d were held", limit, dearer, held(gone), gone)
+			}
+		}
+		_, waiting, shed := b.State()
+		if waiting.Rows+shed.Rows != seq {
+			t.Fatalf("limit %d: %d rows wait, %d were shed, of %d", limit, waiting.Rows, shed.Rows, seq)
+		}
+	}
+	if gone != Classes {
+		t.Errorf("with no room at all, class %d is still held", gone)
+	}
+}
+
+func TestTheOldestOfAClassGoesFirst(t *testing.T) {
+	var seq uint64
+	b := New(1 << 30)
+	for range 4 {
+		b.Push(fill(100, &seq))
+	}
+	b.limit = b.heldLocked() - 1
+	b.shedLocked()
+	for i, want := range []uint64{0, 100, 100, 100} {
+		if got := b.queue[i].rowsOf(Opens); got != want {
+			t.Errorf("segment %d holds %d opens, not %d", i, got, want)
+		}
+	}
+}
