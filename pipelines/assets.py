@@ -103,6 +103,7 @@ def _check_result(checked: Checked, day: date) -> dg.AssetCheckResult:
             "tenants_passed": len(checked.passed),
             "tenants_failed": len(failing),
             "broken": dg.MetadataValue.json(dict(list(failing.items())[:SHOWN])),
+            "clones": dg.MetadataValue.json(dict(list(checked.outcome.clones.items())[:SHOWN])),
         },
     )
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 import polars as pl
 
 from lake.tables import open_table
-from pipelines.checks.day import day_metrics
+from pipelines.checks.day import measure_day
 from pipelines.checks.rules import RULES
+from pipelines.clones import alarm_of_clones
 from pipelines.resources import Platform
 from pipelines.tenant_loop import Counts, Outcome, for_each_tenant
 from tenancy.database import Database
@@ -50,7 +51,11 @@ def check_day(platform: Platform, db: Database, day: date, run: str) -> Checked:
 
         def measure(tenant: str, rows: Any = rows, versions: Any = versions) -> Counts:
             versions[tenant] = _version(db, tenant, day)
-            rows[tenant] = day_metrics(platform.tables(db, tenant, f"checks {run}"), day)
+            measured = measure_day(platform.tables(db, tenant, f"checks {run}"), day)
+            rows[tenant] = measured.row
+            checked.outcome.clones.pop(tenant, None)
+            if cloned := alarm_of_clones(db, tenant, measured.clones):
+                checked.outcome.clones[tenant] = cloned
             return {name: value for name, value in rows[tenant].items() if name != "tenant"}
 
         checked.outcome.add(for_each_tenant("day_checks", todo, measure))
@@ -59,6 +64,7 @@ def check_day(platform: Platform, db: Database, day: date, run: str) -> Checked:
         todo = []
         for tenant, rules in broken.items():
             detail = {"broken": rules, "rows": rows[tenant]["rows"], "run": run}
+            detail["clones"] = checked.outcome.clones.get(tenant, [])
             if not set_checked(db, tenant, day, not rules, detail, versions[tenant]):
                 todo.append(tenant)
         if not todo or day >= db.clock().date():

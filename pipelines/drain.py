@@ -37,6 +37,7 @@ def drain(
     """
     store = open_store("staging", lake)
     counts: dict[str, Counter[str]] = {}
+    clones: dict[str, set[str]] = {}
     failed: dict[str, str] = {}
     not_before: dict[str, float] = {}
     began = time.monotonic()
@@ -57,6 +58,7 @@ def drain(
                 not_before[tenant] = time.monotonic() + _BACKOFF_S
                 continue
             not_before.pop(tenant, None)
+            clones.setdefault(tenant, set()).update(landed.clones)
             if landed.segments:
                 worked = True
                 counts.setdefault(tenant, Counter()).update(_counts(landed))
@@ -66,7 +68,11 @@ def drain(
             break
         else:
             time.sleep(settings.landing_poll_s)
-    return Outcome(done={tenant: dict(count) for tenant, count in sorted(counts.items())}, failed=failed)
+    return Outcome(
+        done={tenant: dict(count) for tenant, count in sorted(counts.items())},
+        failed=failed,
+        clones={tenant: sorted(agents) for tenant, agents in sorted(clones.items()) if agents},
+    )
 
 
 def _land(

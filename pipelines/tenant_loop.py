@@ -21,11 +21,12 @@ class SkipTenantError(Exception):
 
 @dataclass
 class Outcome:
-    """What became of each tenant: counts where it was done, a reason where not."""
+    """What became of each tenant: counts where it was done, a reason where not; agents that proved to be cloned."""
 
     done: dict[str, Counts] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    clones: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, later: Outcome) -> None:
         """Take over what a later round says of its tenants."""
@@ -52,6 +53,10 @@ class Outcome:
             if reasons:
                 said[f"tenants_{name}"] = len(reasons)
                 said[name] = MetadataValue.json(dict(list(reasons.items())[:SHOWN]))
+        if self.clones:
+            shown_clones = {tenant: agents[:SHOWN] for tenant, agents in list(self.clones.items())[:SHOWN]}
+            said["cloned_agents"] = sum(len(agents) for agents in self.clones.values())
+            said["clones"] = MetadataValue.json(shown_clones)
         return said
 
     def raise_if_all_failed(self) -> None:

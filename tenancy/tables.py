@@ -154,6 +154,18 @@ STAGED_HINTS: Final = Table(
     Column("updated_at", UtcDateTime, nullable=False, index=True),
 )
 
+# Ids only, so that an erasure need not touch it; `detail` is small and says nothing personal.
+ALARMS: Final = Table(
+    "alarms",
+    METADATA,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("kind", String(40), primary_key=True),
+    Column("subject", String(200), primary_key=True),
+    Column("agent_id", String(40), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("raised_at", UtcDateTime, nullable=False, index=True),
+)
+
 
 def select_record(record: type[Any], table: Table) -> Select[Any]:
     """Select exactly the columns that the dataclass `record` has fields for, in their order."""

@@ -71,4 +71,6 @@ def _land(db: Database, tenant: str, holder: str, settings: LakeSettings) -> Lan
             f"{tenant}: {landed.segments:,} segments, {landed.batches:,} batches, {landed.rows:,} events, "
             f"{landed.duplicates:,} duplicates, {landed.conflicts:,} conflicts, {landed.quarantined:,} in quarantine"
         )
+    if landed.clones:
+        print(f"{tenant}: two machines send under one agent's id: {', '.join(sorted(landed.clones))}", file=sys.stderr)
     return landed

@@ -17,6 +17,7 @@ from lake.reads import scan
 from lake.segments import Segment
 from lake.settings import LakeSettings
 from lake.stores import Store, open_store
+from pipelines.clones import alarm_of_clones, find_clones, suspects
 from pipelines.landing.hosts import merge_hosts
 from pipelines.landing.ledger import landed_digests
 from pipelines.landing.plan import Plan, batch_days, plan
@@ -32,6 +33,7 @@ GROUP_SEGMENTS: Final = 2_000
 """What is landed together at most; memory follows from it."""
 
 _BATCH: Final = ["agent_id", "load_id", "batch_seq"]
+_DAY: Final = timedelta(days=1)
 _DECISIONS: Final = 3
 """How often a run reads everything anew after another commit came between, before it leaves it to the next run."""
 
@@ -42,7 +44,10 @@ class RepairError(Exception):
 
 @dataclass
 class Landed:
-    """What one run landed. `rows` and `batches` are what is new in the tables; `days` are those it opened again."""
+    """What one run landed. `rows` and `batches` are what is new in the tables; `days` are those it opened again.
+
+    `clones` are the agents whose id two machines were using.
+    """
 
     tenant: str
     segments: int = 0
@@ -52,6 +57,7 @@ class Landed:
     conflicts: int = 0
     quarantined: int = 0
     days: set[date] = field(default_factory=set)
+    clones: set[str] = field(default_factory=set)
     repaired: bool = False
     held_elsewhere: bool = False
 
@@ -194,14 +200,28 @@ class _Landing:
     def _finish(
         self, targets: Mapping[str, int], before: Mapping[str, int], batches: pl.DataFrame, days: set[date]
     ) -> None:
-        """Do what follows from the ledger: days are open, hosts are known. Doing it again changes nothing."""
+        """Do what follows from the ledger: days are open, clones told, hosts known. Doing it again changes nothing."""
         mark_open(self.db, self.tenant, days)
         self.landed.days |= days
+        known = scan(self.tenant, "hosts", settings=self.settings).collect()
+        self._look_for_clones(known, batches)
         self._hold()
-        hosts = merge_hosts(scan(self.tenant, "hosts", settings=self.settings).collect(), batches)
+        hosts = merge_hosts(known, batches)
         self.writer.replace("hosts", hosts, None, targets, before)
         for node, seq in targets.items():
             drop(self.db, self.tenant, node, seq)
+
+    def _look_for_clones(self, hosts: pl.DataFrame, batches: pl.DataFrame) -> None:
+        """Raise an alarm where two loads of one agent take turns.
+
+        Before `hosts` forgets which load it knew: a run that dies in between looks again.
+        """
+        if not (agents := suspects(hosts, batches)):
+            return
+        arrived: list[date] = batches["received_day"].to_list()
+        near = scan(self.tenant, "batches", min(arrived) - _DAY, max(arrived) + _DAY, self.settings)
+        ledger = near.filter(pl.col("agent_id").is_in(agents)).collect()
+        self.landed.clones |= set(alarm_of_clones(self.db, self.tenant, find_clones(ledger)))
 
     def _hold(self) -> None:
         """Stop before a commit that would be refused anyway, or that could only make work for the next holder."""

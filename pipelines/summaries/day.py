@@ -12,6 +12,7 @@ import polars as pl
 from dashboards.reports.html import render_html
 from dashboards.reports.page import Change
 from pipelines.checks.accounting import account, accounting_line
+from pipelines.clones import find_clones
 from pipelines.frames import conform
 from pipelines.ledger_window import read_window
 from pipelines.summaries import outbox
@@ -119,6 +120,7 @@ def _gather(tables: TenantTables, snapshot: Snapshot, day: date) -> Day:
         processes=busiest(events, "process"),
         users=busiest(events, "user"),
         quarantined=int(snapshot.scan("quarantine", day, day).select(pl.len()).collect().item()),
+        cloned=len({clone.agent_id for clone in find_clones(arrived.collect())}),
         blind_spots=spots["blind_spots"].to_list(),
         accounting=accounting_line(accounting),
         as_of=_as_of(arrived) if day >= tables.db.clock().date() else None,

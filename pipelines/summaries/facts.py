@@ -28,10 +28,19 @@ _MENTION_IF_ANY: Final = (
     "hours.partial",
     "accounting.lost",
     "accounting.unaccounted",
+    "hosts.cloned",
     "quarantine.lines",
     "events.denied",
 )
 _LOST: Final = " + ".join(f"lost_{cause}" for cause in CAUSES)
+_LOADS: Final = (
+    "SELECT agent_id, load_id, min(sent_at) AS sent, max(sent_at) AS sent_last, min(received_at) AS received, "
+    "max(received_at) AS received_last FROM batches WHERE outcome = 'landed' AND NOT final"
+)
+_TAKE_TURNS: Final = (
+    "a.agent_id = b.agent_id AND a.load_id < b.load_id AND a.sent < b.sent_last AND b.sent < a.sent_last "
+    "AND a.received < b.received_last AND b.received < a.received_last"
+)
 _NAMES: Final = {"process": '"process"', "user": 'coalesce("user", \'uid \' || "uid")'}
 
 
@@ -41,8 +50,8 @@ class Day:
 
     `activity` and `completeness` are their tables' rows of the day; `paths` the number of different paths;
     `processes` and `users` come from `busiest`; `quarantined` is the number of lines put into quarantine that
-    arrived that day; `as_of` the newest data's arrival while the day runs, else null; `blind_spots` the agents' words;
-    `accounting` the equation in words.
+    arrived that day; `cloned` the number of agents whose id two machines used; `as_of` the newest data's arrival
+    while the day runs, else null; `blind_spots` the agents' words; `accounting` the equation in words.
     """
 
     tenant: str
@@ -53,6 +62,7 @@ class Day:
     processes: pl.DataFrame
     users: pl.DataFrame
     quarantined: int
+    cloned: int
     blind_spots: list[str]
     accounting: str
     as_of: str | None = None
@@ -168,6 +178,12 @@ class _Values:
         )
         self.put("coverage.share", "Delivered of what was seen and kept", "percent", share, show_percent(share), sql)
         self.count("quarantine.lines", "Lines in quarantine", "lines", self.today.quarantined, "quarantine", "count(*)")
+        clones = (
+            f"WITH loads AS ({_LOADS} AND {self.on('batches')} GROUP BY 1, 2) SELECT count(DISTINCT a.agent_id) AS "
+            f"value FROM loads a JOIN loads b ON {_TAKE_TURNS}"
+        )
+        cloned = self.today.cloned
+        self.put("hosts.cloned", "Agents that two machines pose as", "hosts", cloned, show_count(cloned), clones)
         spots = len(set(self.today.blind_spots))
         sql = (
             "SELECT count(DISTINCT spot) AS value FROM "

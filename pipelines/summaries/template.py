@@ -113,6 +113,11 @@ class _Words:
                 f"{{{{hours.unknown}}}} of {self.some('hours.monitored', 'host-hour')} are unknown: {silent} fell "
                 "silent without a goodbye for some of that time."
             )
+        if self.value("hosts.cloned"):
+            said.append(
+                f"Two machines reported under one identity at the same time, for {self.some('hosts.cloned', 'host')}: "
+                "every event is here, but which of the machines it came from is not known."
+            )
         if self.value("quarantine.lines"):
             lines = self.some("quarantine.lines", "line")
             said.append(f"{lines} arrived in a state that the tables do not take; they are kept, with the reason.")
@@ -129,6 +134,8 @@ class _Words:
             said.append("Find out why hosts fell silent; a stopped agent can be an accident or an attack.")
         if self.value("accounting.lost"):
             said.append("Decide whether the hosts that lose events may use more memory for the agent.")
+        if self.value("hosts.cloned"):
+            said.append("Find out who copied an agent's credential; enroll each machine by itself and revoke the copy.")
         if not said and self.facts.provisional:
             return ["Nothing so far; the day is still running."]
         return said or ["Nothing in these numbers asks for a decision."]

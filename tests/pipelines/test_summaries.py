@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.frames import frame_schema
+from pipelines.clones import find_clones
 from pipelines.rollups.activity import activity
 from pipelines.rollups.completeness import arrivals, completeness
 from pipelines.summaries.blind_spots import BLIND_SPOTS, known
@@ -43,6 +44,7 @@ def facts_of(*loads: Any, previous: Facts | None = None, **more: Any) -> Facts:
         processes=busiest(events.lazy(), "process"),
         users=busiest(events.lazy(), "user"),
         quarantined=quarantine.height,
+        cloned=len({clone.agent_id for clone in find_clones(batches)}),
         blind_spots=["io_uring_writes"],
         accounting="in words",
         **more,

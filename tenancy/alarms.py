@@ -1,0 +1,59 @@
+"""Alarms: what an operator must see, written once however often it is noticed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from kaimon.base.logs import get_logger
+from tenancy.database import Database
+from tenancy.tables import ALARMS, insert_into, select_record
+
+CLONE: Final = "clone"
+"""Two machines send under one agent's id; `subject` is `agent/load/load`, the loads in order of their names."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What happened to an agent, by ids; `subject` tells it from every other of its kind within the tenant."""
+
+    tenant_id: str
+    kind: str
+    subject: str
+    agent_id: str
+    detail: dict[str, Any]
+    raised_at: datetime
+
+
+def raise_alarm(  # noqa: PLR0917 - a table's columns
+    db: Database, tenant_id: str, kind: str, subject: str, agent_id: str, detail: dict[str, Any]
+) -> bool:
+    """Keep an alarm and log it; return whether it is new. One that is known already is left as it is.
+
+    Args:
+        db: the control database.
+        tenant_id: whose agent.
+        kind: such as `clone`.
+        subject: what tells this alarm from others of its kind; two processes that notice the same raise one.
+        agent_id: which agent.
+        detail: ids, counts and times only, never customers' strings.
+    """
+    row = Alarm(tenant_id, kind, subject, agent_id, detail, db.clock())
+    new = insert_into(ALARMS, db.dialect).values(**vars(row)).on_conflict_do_nothing().returning(ALARMS.c.subject)
+    with db.transaction() as session:
+        fresh = session.execute(new).first() is not None
+    if fresh:
+        get_logger(__name__).error("alarm_raised", tenant=tenant_id, kind=kind, agent_id=agent_id, **detail)
+    return fresh
+
+
+def list_alarms(db: Database, tenant_id: str | None = None, since: datetime | None = None) -> list[Alarm]:
+    """Return alarms in the order in which they were raised; of one tenant or from a moment on where given."""
+    wanted = select_record(Alarm, ALARMS).order_by(ALARMS.c.raised_at, ALARMS.c.tenant_id, ALARMS.c.subject)
+    if tenant_id is not None:
+        wanted = wanted.where(ALARMS.c.tenant_id == tenant_id)
+    if since is not None:
+        wanted = wanted.where(ALARMS.c.raised_at >= since)
+    with db.reading() as session:
+        return [Alarm(*row) for row in session.execute(wanted)]
