@@ -97,7 +97,7 @@ func (s *State) Close() error { return s.lock.Close() }
 // Load reads the credential; it returns nil if there is none.
 func (s *State) Load() (*Credential, error) {
 	path := filepath.Join(s.Dir, credentialFile)
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -108,6 +108,9 @@ func (s *State) Load() (*Credential, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("look at the credential: %w", err)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); !info.Mode().IsRegular() || ok && int(owner.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("%s is not a regular file of this user's own", path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s can be read by others (mode %04o): chmod it to 0600, or enroll anew",
@@ -129,16 +132,12 @@ func (s *State) Save(c *Credential) error {
 	if err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(s.Dir, credentialFile+".*")
+	name, err := s.write(append(raw, '\n'))
+	defer os.Remove(name)
 	if err != nil {
-		return fmt.Errorf("write the credential: %w", err)
+		return err
 	}
-	defer os.Remove(file.Name())
-	_, err = file.Write(append(raw, '\n'))
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("write the credential: %w", err)
-	}
-	if err := os.Rename(file.Name(), filepath.Join(s.Dir, credentialFile)); err != nil {
+	if err := os.Rename(name, filepath.Join(s.Dir, credentialFile)); err != nil {
 		return fmt.Errorf("write the credential: %w", err)
 	}
 	dir, err := os.Open(s.Dir)
@@ -146,4 +145,28 @@ func (s *State) Save(c *Credential) error {
 		return fmt.Errorf("write the credential: %w", err)
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// Rehearse says why a credential could not be saved, before a token is used up for one.
+func (s *State) Rehearse() error {
+	name, err := s.write(make([]byte, mostCredential))
+	if name != "" {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
+
+const mostCredential = 4096
+
+// write makes a file beside the credential, mode 0600.
+func (s *State) write(raw []byte) (string, error) {
+	file, err := os.CreateTemp(s.Dir, credentialFile+".*")
+	if err != nil {
+		return "", fmt.Errorf("write the credential: %w", err)
+	}
+	_, err = file.Write(raw)
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return file.Name(), fmt.Errorf("write the credential: %w", err)
+	}
+	return file.Name(), nil
 }

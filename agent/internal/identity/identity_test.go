@@ -65,11 +65,44 @@ func TestTheCredentialIsKeptToItself(t *testing.T) {
 	if _, err := state.Load(); err == nil {
 		t.Error("a credential that everybody can read is used")
 	}
+	if err := errors.Join(os.Chmod(file, 0o600), os.Rename(file, file+".x"), os.Symlink(file+".x", file)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := state.Load(); err == nil {
+		t.Error("a link is followed to a credential")
+	}
+	if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := state.Load(); err == nil {
+		t.Error("a folder is a credential")
+	}
 	state.Close()
 	if state, err = OpenState(dir); err != nil {
 		t.Error(err)
 	} else {
 		state.Close()
+	}
+}
+
+func TestARehearsalLeavesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	state, err := OpenState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	if err := state.Rehearse(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, credentialFile+"*")); len(left) != 0 {
+		t.Error(left)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := state.Rehearse(); err == nil {
+		t.Error("a folder that is gone can be written to")
 	}
 }
 
