@@ -18,6 +18,8 @@ const usage = `kaimon-agent watches what happens to files and ships it to kaimon
   kaimon-agent settings [--config FILE] [--SETTING VALUE]...
                                  check the settings, and print what holds
   kaimon-agent probe [--json]    try what this kernel allows: mode, blind spots and why
+  kaimon-agent verify FILE [--signature FILE.sig] [--key PUB]
+                                 check the signature of a file of a release
   kaimon-agent version
 
 Each command that takes settings lists them with --help.
@@ -41,6 +43,8 @@ func command(args []string) int {
 		return settings(args[1:])
 	case "probe":
 		return show(args[1:])
+	case "verify":
+		return verify(args[1:])
 	case "version":
 		fmt.Println("kaimon-agent", agent.Version)
 		return 0

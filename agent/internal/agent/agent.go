@@ -20,9 +20,6 @@ import (
 	"kaimon/agent/internal/wire"
 )
 
-// Version of the agent.
-const Version = "0.1.0"
-
 // Options are what `run` is told.
 type Options struct {
 	Config    config.Config
