@@ -21,6 +21,12 @@ from tenancy.tables import KEY_PRINTS, insert_into
 BUSY_TIMEOUT_S: Final = 10.0
 """How long a SQLite writer waits for another; transactions here take milliseconds."""
 
+_READING: Final[dict[str, dict[str, Any]]] = {
+    "sqlite": {"kaimon_reading": True},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
+"""What makes a transaction read from one snapshot."""
+
 
 class Database:
     """One control database: its engine, its clock and the key that indexes tokens. Safe to share among threads."""
@@ -70,7 +76,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Read from one snapshot; on SQLite it neither waits for writers nor holds them up."""
-        with Session(self.engine.execution_options(kaimon_reading=True)) as session, session.begin():
+        with Session(self.engine.execution_options(**_READING[self.dialect])) as session, session.begin():
             yield session
 
     def close(self) -> None:
@@ -102,7 +108,9 @@ def open_database(settings: TenancySettings | None = None, clock: Clock = utc_no
 def make_engine(url: URL) -> Engine:
     """Return an engine whose errors never show parameters, and on SQLite whose transactions begin as they should."""
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+        # A server that does not answer must be noticed within the time that a worker may answer from memory.
+        patience = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "options": "-c statement_timeout=20s"}
+        return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_timeout=10, connect_args=patience)
     # Read and write, never create: a file that went away under a running process must not come back empty.
     file = f"file:{quote(str(url.database))}?mode=rw"
     engine = create_engine(

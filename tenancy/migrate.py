@@ -38,6 +38,8 @@ def migrate(engine: Engine, url: URL) -> None:
         return
     with _ALEMBIC_IS_GLOBAL, engine.begin() as connection:
         if engine.dialect.name == "postgresql":
+            # Waiting for whoever came first is no statement that hangs.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         current = current_revision(connection)
         if current == head:

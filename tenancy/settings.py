@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field, SecretStr
 from sqlalchemy import URL, make_url
 
 from kaimon.base.settings import HomeSettings
+
+_POSTGRES: Final = ("postgresql", "postgres")
 
 
 class TenancySettings(HomeSettings):
@@ -15,7 +18,8 @@ class TenancySettings(HomeSettings):
 
     database_url: SecretStr | None = Field(
         default=None,
-        description="SQLAlchemy URL of the control database; without it, `control.db` in the home.",
+        description="URL of the control database, `postgresql://user:password@host/name`; without it, SQLite in "
+        "`control.db` in the home.",
     )
     token_key_file: Path | None = Field(
         default=None,
@@ -38,7 +42,8 @@ class TenancySettings(HomeSettings):
     def control_url(self) -> URL:
         """The control database's URL; as text it hides the password."""
         if self.database_url is not None:
-            return make_url(self.database_url.get_secret_value())
+            url = make_url(self.database_url.get_secret_value())
+            return url.set(drivername="postgresql+psycopg") if url.drivername in _POSTGRES else url
         return URL.create("sqlite", database=str(self.home / "control.db"))
 
     @property

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-STAGING = Path(__file__).parent / "lake" / "staging.py"
+HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
-def staging() -> ModuleType:
-    """The maker of staged segments."""
-    spec = importlib.util.spec_from_file_location("kaimon_test_staging", STAGING)
+def _load(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def staging() -> ModuleType:
+    """The maker of staged segments."""
+    return _load("kaimon_test_staging", HERE / "lake" / "staging.py")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A throw-away PostgreSQL cluster for this run; see `tests/postgres.py`."""
+    module = _load("kaimon_test_postgres", HERE / "postgres.py")
+    if (reason := module.missing()) is not None:
+        pytest.skip(reason)
+    with module.cluster() as running:
+        yield running

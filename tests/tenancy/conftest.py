@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import pytest
 
@@ -52,9 +54,34 @@ def seconds() -> SetSeconds:
     return SetSeconds()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Every test of the control plane runs on both; `parametrize("backend", [...], indirect=True)` says otherwise."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A migrated database without contents, to be copied."""
+    name = str(postgres.create())
+    url = postgres.url(name)
+    open_database(TenancySettings(home=tmp_path_factory.mktemp("migrated"), database_url=url)).close()
+    return name
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> TenancySettings:
-    return TenancySettings(home=tmp_path / "home")
+def settings(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[TenancySettings]:
+    """Where this test's database is; processes that it starts find it too, by their environment."""
+    if backend == "sqlite":
+        yield TenancySettings(home=tmp_path / "home")
+        return
+    postgres = request.getfixturevalue("postgres")
+    name = postgres.create(request.getfixturevalue("migrated"))
+    monkeypatch.setenv("KAIMON_DATABASE_URL", postgres.url(name))
+    yield TenancySettings(home=tmp_path / "home")
+    postgres.drop(name)
 
 
 @pytest.fixture
@@ -62,6 +89,35 @@ def db(settings: TenancySettings, clock: SetClock) -> Iterator[Database]:
     database = open_database(settings, clock)
     yield database
     database.close()
+
+
+@pytest.fixture
+def away(db: Database, backend: str, request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[None]]:
+    """Take the database away for the length of a `with`, as an unmounted disk or a stopped server would."""
+
+    @contextmanager
+    def files(opened: Database = db) -> Iterator[None]:
+        opened.close()
+        found = list(db.settings.home.glob("control.db*"))
+        for path in found:
+            path.rename(path.with_name(f"gone-{path.name}"))
+        try:
+            yield
+        finally:
+            for path in found:
+                path.with_name(f"gone-{path.name}").rename(path)
+
+    @contextmanager
+    def server(_opened: Database = db) -> Iterator[None]:
+        postgres, name = request.getfixturevalue("postgres"), db.settings.control_url.database
+        postgres.say(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        postgres.say(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        try:
+            yield
+        finally:
+            postgres.say(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+    return files if backend == "sqlite" else server
 
 
 @pytest.fixture

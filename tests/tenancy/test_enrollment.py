@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from kaimon.base.problems import Problem
 from tenancy.credentials import Authenticator
@@ -211,10 +210,14 @@ def test_unknown_enrollment_tokens_are_tried_at_a_limited_rate_by_source(
 
 def test_an_enrollment_that_fails_half_way_spends_nothing(db: Database, tenant: str) -> None:
     _, token = create_token(db, tenant, max_uses=1)
+    full = {
+        "sqlite": "CREATE TRIGGER away BEFORE INSERT ON host_credentials BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+        "postgresql": "CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$; "
+        "CREATE TRIGGER away BEFORE INSERT ON host_credentials EXECUTE FUNCTION away()",
+    }
     with db.transaction() as session:
-        session.execute(
-            text("CREATE TRIGGER away BEFORE INSERT ON host_credentials BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-        )
+        session.connection().exec_driver_sql(full[db.dialect])
     problem = refused(db, token)
     assert (problem.status, problem.code) == (503, "control_plane_unavailable")
     assert "Retry-After" in problem.headers

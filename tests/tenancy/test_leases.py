@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -245,11 +246,9 @@ def test_a_holder_whose_lease_was_taken_is_told_and_leaves_the_successor_alone(l
         assert session.execute(text("SELECT holder, fence FROM leases")).one() == ("b", 2)
 
 
-def test_a_holder_that_cannot_renew_for_a_ttl_is_told_and_still_ends_in_peace(live: Database) -> None:
-    file = live.settings.home / "control.db"
-    with held_lease(live, "land/acme", "a", 0.3) as held:
-        live.close()
-        file.rename(file.with_name("gone"))
+def test_a_holder_that_cannot_renew_for_a_ttl_is_told_and_still_ends_in_peace(
+    live: Database, away: Callable[..., AbstractContextManager[None]]
+) -> None:
+    with held_lease(live, "land/acme", "a", 0.3) as held, away(live):
         assert held.lost.wait(30)
-    file.with_name("gone").rename(file)
     assert acquire(live, "land/acme", "b", 60).fence == 2

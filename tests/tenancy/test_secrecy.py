@@ -6,6 +6,7 @@ import io
 import logging
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from tenancy.database import Database
 from tenancy.enrollment import Enrolled, create_token, enroll, revoke_token
 from tenancy.limits import SourceLimiter
 from tenancy.tokens import mint, parse
+
+Away = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def secret_part(token: str) -> str:
     return token[8:-4]
 
 
-def failures(db: Database, token: str, credential: str) -> Iterator[Callable[[], object]]:
+def failures(db: Database, token: str, credential: str, away: Away) -> Iterator[Callable[[], object]]:
     """Yield calls that fail, each with a token on the stack."""
     authenticator = Authenticator(db, limiter=SourceLimiter(burst=1))
     yield lambda: parse(token, "hst")
@@ -50,21 +53,20 @@ def failures(db: Database, token: str, credential: str) -> Iterator[Callable[[],
     yield lambda: authenticator.authenticate(token, "s")
     yield lambda: authenticator.authenticate(mint("hst"), "s")
     yield lambda: revoke_token(db, "acme", token)
-    db.close()
-    (db.settings.home / "control.db").unlink()
-    yield lambda: enroll(db, token, "h", {}, "b", "v")
-    yield lambda: Authenticator(db).authenticate(credential, "s")
+    with away():
+        yield lambda: enroll(db, token, "h", {}, "b", "v")
+        yield lambda: Authenticator(db).authenticate(credential, "s")
 
 
 def test_no_failure_shows_a_token(
-    db: Database, tenant: str, enroll_host: Callable[..., Enrolled], written: io.StringIO
+    db: Database, tenant: str, enroll_host: Callable[..., Enrolled], written: io.StringIO, away: Away
 ) -> None:
     record, token = create_token(db, tenant)
     credential = enroll_host(token).credential
     revoke_token(db, tenant, record.token_id)
     Authenticator(db)
     seen = 0
-    for call in failures(db, token, credential):
+    for call in failures(db, token, credential, away):
         try:
             call()
         except (Problem, ValueError) as error:
