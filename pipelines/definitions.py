@@ -6,6 +6,7 @@ from dagster import Definitions, in_process_executor
 
 from kaimon.base.logs import configure_logs
 from pipelines.assets import ASSETS
+from pipelines.audit import HOURLY, sign_audit
 from pipelines.jobs import CLOSE_DAY, LAND
 from pipelines.resources import Platform
 from pipelines.schedules import nightly
@@ -15,9 +16,9 @@ configure_logs("pipelines")
 
 defs = Definitions(
     assets=ASSETS,
-    jobs=[LAND, CLOSE_DAY],
+    jobs=[LAND, CLOSE_DAY, sign_audit],
     sensors=[staged],
-    schedules=[nightly],
+    schedules=[nightly, HOURLY],
     resources={"platform": Platform()},
     executor=in_process_executor,
 )

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from kaimon.base.logs import get_logger
+from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.tables import ALARMS, insert_into, select_record
 
@@ -29,7 +30,9 @@ class Alarm:
 def raise_alarm(  # noqa: PLR0917 - a table's columns
     db: Database, tenant_id: str, kind: str, subject: str, agent_id: str, detail: dict[str, Any]
 ) -> bool:
-    """Keep an alarm and log it; return whether it is new. One that is known already is left as it is.
+    """Keep an alarm, log it and put it on the tenant's audit chain; return whether it is new.
+
+    One that is known already is left as it is.
 
     Args:
         db: the control database.
@@ -43,6 +46,8 @@ def raise_alarm(  # noqa: PLR0917 - a table's columns
     new = insert_into(ALARMS, db.dialect).values(**vars(row)).on_conflict_do_nothing().returning(ALARMS.c.subject)
     with db.transaction() as session:
         fresh = session.execute(new).first() is not None
+        if fresh:
+            append(db, session, tenant_id, "alarm.raise", agent_id, kind=kind, **detail)
     if fresh:
         get_logger(__name__).error("alarm_raised", tenant=tenant_id, kind=kind, agent_id=agent_id, **detail)
     return fresh

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from kaimon.base.logs import get_logger
+from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import read_epoch
 from tenancy.limits import SourceLimiter
@@ -21,6 +23,7 @@ from tenancy.tables import HOST_CREDENTIALS, HOSTS, TENANTS
 from tenancy.tokens import TokenFormatError, index_of, parse
 
 _REMEMBERED: Final = 100_000
+_CHUNK: Final = 500
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Authenticator:
         self._epoch = -1
         self._known: dict[str, HostIdentity] = {}
         self._refused: dict[str, str] = {}
+        self._used: set[str] = set()
+        self._flushed_at = monotonic()
         self._polled_at = monotonic()
         with answering_unavailable():
             self._key = db.token_key
@@ -95,6 +100,7 @@ class Authenticator:
             identity = self._look_up(index, source)
         if identity.subscription == "ended":
             raise subscription_lapsed()
+        self._used.add(index)
         return identity
 
     def authenticate_cached(self, token: str) -> HostIdentity | None:
@@ -110,7 +116,10 @@ class Authenticator:
             return None
         with self._lock:
             identity = self._known.get(index)
-        return None if identity is None or identity.subscription == "ended" else identity
+        if identity is None or identity.subscription == "ended":
+            return None
+        self._used.add(index)
+        return identity
 
     def poll(self) -> None:
         """Look at the epoch; forget everything if it moved.
@@ -132,6 +141,7 @@ class Authenticator:
         while not stop.wait(self._settings.revocation_poll_s):
             try:
                 self.poll()
+                self.keep_last_used()
             except SQLAlchemyError as error:
                 if not away:
                     get_logger(__name__).warning("revocations_unreadable", error=str(error))
@@ -140,6 +150,30 @@ class Authenticator:
                 if away:
                     get_logger(__name__).info("revocations_readable")
                 away = False
+        with suppress(SQLAlchemyError):
+            self.keep_last_used(now=True)
+
+    def keep_last_used(self, *, now: bool = False) -> None:
+        """Write down which credentials were used since the last time, once in `last_used_every_s`: never per request.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be asked; what was used is written next time.
+        """
+        began = self._monotonic()
+        if not now and began - self._flushed_at < self._settings.last_used_every_s:
+            return
+        # Taken over in one step, so that a use in between is kept for the next time.
+        used, self._used = self._used, set()
+        moment, indexes = self._db.clock(), list(used)
+        try:
+            with self._db.transaction() as session:
+                for first in range(0, len(indexes), _CHUNK):
+                    some = HOST_CREDENTIALS.c.token_hmac.in_(indexes[first : first + _CHUNK])
+                    session.execute(update(HOST_CREDENTIALS).where(some).values(last_used_at=moment))
+        except SQLAlchemyError:
+            self._used |= used
+            raise
+        self._flushed_at = began
 
     def _stale(self) -> bool:
         return self._monotonic() - self._polled_at > self._settings.revocation_grace_s
@@ -166,7 +200,20 @@ class Authenticator:
                 self._remember(index, identity, refusal)
         if identity is None:
             raise unauthorized(refusal)
+        if row is not None and row.first_used_at is None:
+            self._first_use(index, identity)
         return identity
+
+    def _first_use(self, index: str, identity: HostIdentity) -> None:
+        """Put a credential's first use on the audit chain, once among all workers; no reason to refuse the batch."""
+        unused = (HOST_CREDENTIALS.c.token_hmac == index, HOST_CREDENTIALS.c.first_used_at.is_(None))
+        use = update(HOST_CREDENTIALS).where(*unused).values(first_used_at=self._db.clock())
+        try:
+            with self._db.transaction() as session:
+                if session.execute(use.returning(HOST_CREDENTIALS.c.agent_id)).first() is not None:
+                    append(self._db, session, identity.tenant_id, "credential.first_use", identity.agent_id)
+        except SQLAlchemyError as error:
+            get_logger(__name__).warning("first_use_not_kept", agent_id=identity.agent_id, error=str(error))
 
     def _remember(self, index: str, identity: HostIdentity | None, refusal: str) -> None:
         # Refusals are remembered too: a revoked fleet behind one address asks for ever. A token that is unknown now
@@ -189,6 +236,7 @@ def _find(index: str) -> Any:
             TENANTS.c.subscription,
             HOSTS.c.revoked_at.label("host_revoked_at"),
             HOST_CREDENTIALS.c.revoked_at,
+            HOST_CREDENTIALS.c.first_used_at,
         )
         .select_from(HOST_CREDENTIALS)
         .join(HOSTS, HOSTS.c.agent_id == HOST_CREDENTIALS.c.agent_id)

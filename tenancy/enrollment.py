@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from kaimon.base.problems import Problem
 from kaimon.base.redact import redact
+from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.limits import SourceLimiter
@@ -85,6 +86,8 @@ def create_token(
     index = index_of(db.token_key, token)
     with db.transaction() as session:
         session.execute(insert(ENROLLMENT_TOKENS).values(**vars(record), token_hmac=index))
+        ends = None if record.expires_at is None else record.expires_at.isoformat()
+        append(db, session, tenant_id, "token.create", record.token_id, max_uses=max_uses, expires_at=ends)
     return record, token
 
 
@@ -119,6 +122,7 @@ def revoke_token(db: Database, tenant_id: str, token_id: str) -> int:
         session.execute(
             update(HOSTS).where(HOSTS.c.token_id == token_id, HOSTS.c.revoked_at.is_(None)).values(revoked_at=now)
         )
+        append(db, session, tenant_id, "token.revoke", token_id, credentials_ended=len(ended))
         bump_epoch(session)
     return len(ended)
 
@@ -192,6 +196,7 @@ def enroll(  # noqa: PLR0917 - the contract with ingest
                 created_at=now,
             )
         )
+        append(db, session, found.tenant_id, "host.enroll", agent_id, token=found.token_id, uses=found.uses + 1)
     return Enrolled(found.tenant_id, agent_id, credential)
 
 

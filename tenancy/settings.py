@@ -38,6 +38,15 @@ class TenancySettings(HomeSettings):
         description="Seconds that a worker answers from memory when it cannot look; then it says 503.",
     )
 
+    last_used_every_s: float = Field(
+        default=60.0, gt=0, description="Seconds between two notes of which credentials were used."
+    )
+    audit_key_file: Path | None = Field(
+        default=None,
+        description="File of the Ed25519 key (32 bytes, mode 0600) that signs the audit chains' heads; without it, "
+        "`keys/audit.key` in the home. Made on first use.",
+    )
+
     @property
     def control_url(self) -> URL:
         """The control database's URL; as text it hides the password."""
@@ -50,3 +59,8 @@ class TenancySettings(HomeSettings):
     def token_key_path(self) -> Path:
         """Where the token key lies."""
         return self.token_key_file or self.home / "keys" / "token.key"
+
+    @property
+    def audit_key_path(self) -> Path:
+        """Where the key lies that signs the audit chains' heads."""
+        return self.audit_key_file or self.home / "keys" / "audit.key"

@@ -106,6 +106,8 @@ HOST_CREDENTIALS: Final = Table(
     Column("last_four", String(4), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("revoked_at", UtcDateTime),
+    Column("first_used_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
 )
 
 EPOCHS: Final = Table(
@@ -164,6 +166,32 @@ ALARMS: Final = Table(
     Column("agent_id", String(40), nullable=False),
     Column("detail", JSON, nullable=False),
     Column("raised_at", UtcDateTime, nullable=False, index=True),
+)
+
+# Whoever acts is a number in the audit chain; who that is stands here alone, where an erasure can blank it.
+PEOPLE: Final = Table(
+    "people",
+    METADATA,
+    Column("person_id", String(40), primary_key=True),
+    Column("name", Text, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+AUDIT_HEADS: Final = Table(
+    "audit_heads",
+    METADATA,
+    Column("chain", String(40), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+)
+
+AUDIT_RECORDS: Final = Table(
+    "audit_records",
+    METADATA,
+    Column("chain", String(40), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
 )
 
 

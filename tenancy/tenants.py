@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import update
 
+from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.tables import TENANTS, insert_into, select_record
@@ -45,6 +46,7 @@ def create_tenant(db: Database, tenant_id: str, name: str | None = None, subscri
         new = insert_into(TENANTS, db.dialect).values(**vars(tenant)).on_conflict_do_nothing()
         if session.execute(new.returning(TENANTS.c.tenant_id)).first() is None:
             raise ValueError(f"tenant {tenant_id!r} exists already")
+        append(db, session, tenant_id, "tenant.create", tenant_id, subscription=subscription)
     return tenant
 
 
@@ -73,6 +75,7 @@ def set_subscription(db: Database, tenant_id: str, state: str) -> None:
         change = update(TENANTS).where(TENANTS.c.tenant_id == tenant_id).values(subscription=state)
         if session.execute(change.returning(TENANTS.c.tenant_id)).first() is None:
             raise ValueError(f"there is no tenant {tenant_id!r}")
+        append(db, session, tenant_id, "subscription.change", tenant_id, subscription=state)
         bump_epoch(session)
 
 

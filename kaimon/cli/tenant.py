@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,10 +13,12 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import DBAPIError
 
+from kaimon.base.acting import Actor, acting_as
 from kaimon.base.redact import redact
 from tenancy.database import Database, open_database
 from tenancy.keys import KeyFileError
 from tenancy.migrate import NewerDatabaseError
+from tenancy.people import person_of
 from tenancy.tenants import create_tenant, list_tenants
 
 app = typer.Typer(help="Make and list tenants.", no_args_is_help=True)
@@ -24,10 +29,17 @@ def database() -> Iterator[Database]:
     """Open the control database for one command; what people can mend is a line on stderr and exit code 2."""
     try:
         with closing(open_database()) as db:
-            yield db
+            who = Actor(person_of(db, f"login:{login()}"), f"cli:{os.getpid()}", f"req_{secrets.token_hex(8)}")
+            with acting_as(who):
+                yield db
     except (ValueError, KeyFileError, NewerDatabaseError, DBAPIError, OSError) as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
+
+
+def login() -> str:
+    """Return who typed the command: whoever logged in, also through sudo."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
 @app.command()

@@ -1,0 +1,35 @@
+"""People: the numbers under which they act, and the names that an erasure removes."""
+
+from __future__ import annotations
+
+import secrets
+
+from sqlalchemy import select, update
+
+from tenancy.database import Database
+from tenancy.tables import PEOPLE, insert_into
+
+
+def person_of(db: Database, name: str) -> str:
+    """Return the id (`prs_…`) of whoever goes by `name`, made on first sight."""
+    with db.reading() as session:
+        known = session.execute(select(PEOPLE.c.person_id).where(PEOPLE.c.name == name)).scalar()
+    if known is not None:
+        return str(known)
+    new = {"person_id": f"prs_{secrets.token_hex(8)}", "name": name, "created_at": db.clock()}
+    with db.transaction() as session:
+        session.execute(insert_into(PEOPLE, db.dialect).values(**new).on_conflict_do_nothing())
+        return str(session.execute(select(PEOPLE.c.person_id).where(PEOPLE.c.name == name)).scalar_one())
+
+
+def names(db: Database) -> dict[str, str]:
+    """Return the name of every person whose name is still kept, by id."""
+    with db.reading() as session:
+        rows = session.execute(select(PEOPLE.c.person_id, PEOPLE.c.name).where(PEOPLE.c.name.is_not(None)))
+        return {person: name for person, name in rows}  # noqa: C416 - rows are no pairs to mypy
+
+
+def forget_name(db: Database, person_id: str) -> None:
+    """Remove a person's name; what they did stays, under a number that nobody can resolve any more."""
+    with db.transaction() as session:
+        session.execute(update(PEOPLE).where(PEOPLE.c.person_id == person_id).values(name=None))
