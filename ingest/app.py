@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest import document
 from ingest.batches import take_batch
-from ingest.edge import Edge
+from ingest.edge import Edge, call_of, internal, refuse
 from ingest.enroll import take_enrollment
 from ingest.metrics import Metrics
+from ingest.requests import Call
 from ingest.service import Service, end_process, running
 from ingest.settings import IngestSettings
 from kaimon.base.build import VERSION
@@ -27,7 +30,7 @@ def create_app(
     store: Store | None = None,
     clock: Clock = utc_now,
     on_fatal: Callable[[], None] = end_process,
-) -> FastAPI:
+) -> ASGIApp:
     """Return the application; its lifespan opens the control database and writes out what waits at the end.
 
     Args:
@@ -47,16 +50,19 @@ def create_app(
 
     # Its pages load scripts from elsewhere: only the document itself is served.
     app = FastAPI(title="kaimon ingest", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Edge, metrics=metrics, drain_bytes=settings.max_compressed_bytes)
-    app.add_exception_handler(HTTPException, _as_problem)
 
-    @app.post("/v1/batches", **document.BATCHES)
-    async def batches(request: Request) -> Response:
-        return await take_batch(request, _service(app))
+    async def batches(call: Call) -> None:
+        await take_batch(call, _service(app))
+
+    async def refused(request: Request, error: Exception) -> Response:
+        return _Refused(call_of(request), _problem_of(error), settings.max_compressed_bytes)
+
+    for kind in (Problem, HTTPException, Exception):
+        app.add_exception_handler(kind, refused)
 
     @app.post("/v1/enroll", status_code=201, **document.ENROLL)
     async def enroll(request: Request) -> Response:
-        return await take_enrollment(request, _service(app))
+        return await take_enrollment(call_of(request), _service(app))
 
     @app.get("/healthz", **document.HEALTH)
     async def healthz() -> Response:
@@ -76,7 +82,7 @@ def create_app(
         return Response(text, headers={"Content-Type": kind})
 
     document.complete(app)
-    return app
+    return Edge(app, metrics, settings.max_compressed_bytes, {document.BATCHES_PATH: batches})
 
 
 def _service(app: FastAPI) -> Service:
@@ -84,9 +90,22 @@ def _service(app: FastAPI) -> Service:
     return service
 
 
-async def _as_problem(_request: Request, error: Exception) -> Response:
-    """Let the edge render what the framework refuses: unknown paths, wrong methods."""
+class _Refused(Response):
+    """What the framework sends where it would make an answer of its own."""
+
+    def __init__(self, call: Call, problem: Problem, drain_bytes: int) -> None:
+        super().__init__()
+        self._answer = partial(refuse, call, problem, drain_bytes)
+
+    async def __call__(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
+        await self._answer()
+
+
+def _problem_of(error: Exception) -> Problem:
+    """Return the problem that an error is; the framework's own are unknown paths and wrong methods."""
+    if isinstance(error, Problem):
+        return error
     if not isinstance(error, HTTPException):
-        raise error
+        return internal()
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
-    raise Problem(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
+    return Problem(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))

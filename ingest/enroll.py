@@ -8,12 +8,10 @@ from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest.edge import said
 from ingest.header import UUID_PATTERN, Host
-from ingest.requests import bearer, declared_length, read_body, require_type, source
+from ingest.requests import Call, bearer, declared_length, read_body, require_type
 from ingest.service import Service
 from ingest.text import is_canonical
 from kaimon.base.problems import Problem
@@ -34,12 +32,12 @@ class Enrollment(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 _DECODER: Final = msgspec.json.Decoder(Enrollment)
 
 
-async def take_enrollment(request: Request, service: Service) -> Response:
+async def take_enrollment(call: Call, service: Service) -> Response:
     """Answer one enrollment: 201 with the credential, this once."""
-    token = bearer(request)
-    require_type(request, "application/json")
-    declared_length(request, _LARGEST_BODY)
-    wish = _read(await read_body(request, _LARGEST_BODY, service.settings.body_timeout_s))
+    token = bearer(call)
+    require_type(call, "application/json")
+    declared_length(call, _LARGEST_BODY)
+    wish = _read(await read_body(call, _LARGEST_BODY, service.settings.body_timeout_s))
     ask = partial(
         enroll,
         service.db,
@@ -48,11 +46,11 @@ async def take_enrollment(request: Request, service: Service) -> Response:
         msgspec.to_builtins(wish.host),
         wish.boot_id,
         wish.agent_version,
-        source=source(request),
+        source=call.source,
         limiter=service.authenticator.limiter,
     )
     enrolled = await asyncio.get_running_loop().run_in_executor(service.asking, ask)
-    said(request.scope).update(tenant=enrolled.tenant_id, agent_id=enrolled.agent_id)
+    call.said.update(tenant=enrolled.tenant_id, agent_id=enrolled.agent_id)
     body = {"agent_id": enrolled.agent_id, "credential": enrolled.credential, "tenant": enrolled.tenant_id}
     return Response(
         msgspec.json.encode(body), 201, headers={"Cache-Control": "no-store"}, media_type="application/json"

@@ -1,130 +1,198 @@
-"""The lines of a batch as typed columns: one strict parse that cannot null, coerce or drop anything in silence."""
+"""The lines of a batch as typed columns: each line is checked for itself, and none can null, coerce or drop a value."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Final
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.json as pj
+from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import astuple
 
-from ingest.header import EARLIEST_US, LATEST_US
-from ingest.text import ODD_PATTERN, is_canonical
+from ingest.header import EARLIEST_US, LATEST_US, refuse_twice
+from ingest.text import is_canonical
+from kaimon.base.escape import escape
+from lake.columns import Column
 from lake.schema import EVENT_LINE, EVENTS
 
 LARGEST_COUNT: Final = 2**40
 """Occurrences that one row may stand for; far beyond what a window can hold, and sums of it stay in 64 bits."""
 
 LINE_COLUMNS: Final = tuple(column for column in EVENTS if column.source == "event")
+_BITS: Final = {"int32": 31, "int64": 63, "timestamp": 63}
 RANGES: Final[dict[str, tuple[int, int]]] = {
+    **{
+        column.name: (-(2 ** _BITS[column.kind]), 2 ** _BITS[column.kind] - 1)
+        for column in LINE_COLUMNS
+        if column.kind in _BITS
+    },
     "count": (1, LARGEST_COUNT),
     "seq": (0, 2**63 - 1),
     "cpu": (0, 2**31 - 1),
     **{column.name: (EARLIEST_US, LATEST_US) for column in LINE_COLUMNS if column.kind == "timestamp"},
 }
-"""What a number may be, both ends included; the rest is what its type holds. Times: what a calendar can say."""
-DOMAINS: Final = {column.name: column.domain for column in LINE_COLUMNS if column.domain}
+"""What each number may be, both ends included. Times: what a calendar can say."""
 TEXTS: Final = tuple(column.name for column in LINE_COLUMNS if column.kind == "string" and not column.domain)
-REQUIRED: Final = tuple(column.name for column in LINE_COLUMNS if not column.nullable)
 
-_FIRST_LINE: Final = 2
-# Nullable throughout: a missing value must come back as null for `_refusal` to see.
-_LOOSE: Final = pa.schema([field.with_nullable(True) for field in EVENT_LINE])
-_ALLOWED: Final = {name: pa.array(values, pa.string()) for name, values in DOMAINS.items()}
-WITH_LINE: Final = EVENT_LINE.append(pa.field("line", pa.int32(), nullable=False))
-"""`lake.schema.EVENT_LINE` and the row's line in the body, where the header is line 1."""
+_CHUNK: Final = 1_000
+"""Lines that are objects of Python at one time: they take ten times the room of their columns."""
+_LONGEST_DETAIL: Final = 300
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why the fast path does not vouch for a body; which line it is, the slow path finds out."""
+class Fault:
+    """What is wrong with a line: its place among those given, a code, and words."""
 
-    why: str
-
-
-def parse_lines(lines: bytes, max_line_bytes: int) -> pa.Table | Refusal:
-    """Return the events of `lines` (each ending in a newline) with their line numbers, or why not all are good."""
-    if not lines:
-        return WITH_LINE.empty_table()
-    rows = lines.count(b"\n")
-    # A line that begins with a brace cannot be the rest of another: no column is an object.
-    if not lines.startswith(b"{") or lines.count(b"\n{") != rows - 1:
-        return Refusal("a line is not an object")
-    if b"\0" in lines:
-        return Refusal("a zero byte")
-    if not _lines_fit(lines, max_line_bytes):
-        return Refusal("a line is too long")
-    table = parse_strictly(lines, rows)
-    if isinstance(table, Refusal):
-        return table
-    return refusal_of(table, lines) or numbered(table, range(_FIRST_LINE, _FIRST_LINE + rows))
+    index: int
+    code: str
+    detail: str
 
 
-def parse_strictly(lines: bytes, rows: int) -> pa.Table | Refusal:
-    """Return `rows` rows typed as `EVENT_LINE`, or why `lines` do not hold exactly those."""
-    try:
-        table = pj.read_json(
-            BytesIO(lines),
-            # One block: the reader would otherwise cut it where it likes and parse in parallel.
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-            parse_options=pj.ParseOptions(explicit_schema=_LOOSE, unexpected_field_behavior="error"),
-        )
-        table.validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        return Refusal(str(error))
-    if table.num_rows != rows:
-        return Refusal(f"{table.num_rows} rows in {rows} lines")
-    if not table.schema.equals(_LOOSE):
-        return Refusal("columns differ from the schema")
-    for name in REQUIRED:
-        if table[name].null_count:
-            return Refusal(f"{name} is missing")
-    return table.cast(EVENT_LINE)
+def _type_of(column: Column) -> Any:
+    """Return what msgspec checks: type, range and domain. A key that is not there differs from one that is null."""
+    if column.kind == "string":
+        kind: Any = Literal[column.domain] if column.domain else str
+    else:
+        least, most = RANGES[column.name]
+        kind = Annotated[int, Meta(ge=least, le=most)]
+    return kind | None | UnsetType if column.nullable else kind
 
 
-def refusal_of(table: pa.Table, lines: bytes) -> Refusal | None:
-    """Return why a value is outside its domain, or None."""
-    for name, allowed in _ALLOWED.items():
-        if not pc.all(pc.is_in(table[name].drop_null(), value_set=allowed), min_count=0).as_py():
-            return Refusal(f"{name} is not one of its values")
-    for name, (least, most) in RANGES.items():
-        smallest, largest = pc.min(table[name]).as_py(), pc.max(table[name]).as_py()
-        # None: nothing but nulls.
-        if smallest is not None and largest is not None and (smallest < least or largest > most):
-            return Refusal(f"{name} is out of range")
-    if _plain(lines):
+_EVENT: Final = msgspec.defstruct(
+    "Event",
+    [
+        (column.name, _type_of(column), UNSET) if column.nullable else (column.name, _type_of(column))
+        for column in LINE_COLUMNS
+    ],
+    kw_only=True,
+    forbid_unknown_fields=True,
+    gc=False,
+)
+_KINDS: Final = {column.name: column.wire_type() for column in LINE_COLUMNS}
+_decode: Final = msgspec.json.Decoder(_EVENT).decode
+
+
+def parse_lines(lines: Sequence[bytes], longest: int) -> tuple[pa.Table, list[Fault]]:
+    """Return the good lines as rows of `lake.schema.EVENT_LINE`, in order, and what is wrong with the others.
+
+    Args:
+        lines: without their newlines.
+        longest: bytes that a line may have.
+    """
+    batches: list[pa.RecordBatch] = []
+    faults: list[Fault] = []
+    for start in range(0, len(lines), _CHUNK):
+        chunk = lines[start : start + _CHUNK]
+        rows = _all_good(chunk, longest)
+        if rows is None:
+            rows, bad = _sorted_out(chunk, longest)
+            faults += (Fault(start + fault.index, fault.code, fault.detail) for fault in bad)
+        batches.append(rows)
+    return pa.Table.from_batches(batches, EVENT_LINE), faults
+
+
+def _all_good(lines: Sequence[bytes], longest: int) -> pa.RecordBatch | None:
+    """Return the rows if every line is good; None if one may not be."""
+    joined = b"\n".join(lines)
+    if max(map(len, lines)) > longest:
         return None
+    try:
+        events = list(map(_decode, lines))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    rows, quotes = _columns(events)
+    found = joined.count(b'"')
+    if _is_odd(joined):
+        for line, event in zip(lines, events, strict=True):
+            if _is_odd(line):
+                if _fault_within(line, event) is not None:
+                    return None
+                # Quotes may be escaped here, and the line was looked at.
+                found += _quotes(astuple(event)) - line.count(b'"')
+    # The decoder takes the last of two equal keys in silence; the quotes of the other are there all the same.
+    return rows if found == quotes else None
+
+
+def _sorted_out(lines: Sequence[bytes], longest: int) -> tuple[pa.RecordBatch, list[Fault]]:
+    """Return the rows of the good lines, and what is wrong with the others."""
+    events, faults = [], []
+    for index, line in enumerate(lines):
+        event = _event(line, longest)
+        if isinstance(event, tuple):
+            faults.append(Fault(index, *event))
+        else:
+            events.append(event)
+    return _columns(events)[0], faults
+
+
+def _event(line: bytes, longest: int) -> Any:
+    """Return a line's event, or a code and words for what is wrong with it."""
+    if len(line) > longest:
+        return "line_too_long", f"{len(line)} bytes, at most {longest}"
+    try:
+        event = _decode(line)
+    except msgspec.ValidationError as error:
+        return "bad_value", _words(error)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return "malformed_line", _words(error)
+    return _fault_within(line, event) or event
+
+
+def _fault_within(line: bytes, event: Any) -> tuple[str, str] | None:
+    """Return what the decoder does not see: a key that is there twice, a text that the wire's escaping cannot make."""
+    try:
+        json.loads(line, object_pairs_hook=refuse_twice)
+    except (ValueError, RecursionError) as error:
+        return "malformed_line", _words(error)
     for name in TEXTS:
-        column = table[name].drop_null()
-        odd = column.filter(pc.match_substring_regex(column, ODD_PATTERN))
-        if not all(is_canonical(str(text)) for text in odd.to_pylist()):
-            return Refusal(f"{name} is not in the wire's escaping")
+        value = getattr(event, name)
+        if isinstance(value, str) and not is_canonical(value):
+            return "bad_text", f"Not in the wire's escaping - at `$.{name}`"
     return None
 
 
-def numbered(table: pa.Table, lines: Sequence[int]) -> pa.Table:
-    """Return `table` with the rows' line numbers, as `WITH_LINE`."""
-    column = pa.array(lines, pa.int32())
-    return pa.Table.from_arrays([*table.columns, pa.chunked_array([column])], schema=WITH_LINE)
+def _is_odd(data: bytes) -> bool:
+    """Say whether a text in `data` may not be canonical as it stands.
 
-
-def _plain(lines: bytes) -> bool:
-    """Say whether no string can hold a backslash or a control character, by bytes alone.
-
-    JSON has the others below 0x20 escaped; 0x80 to 0x9f are 0xc2 and another byte.
+    JSON has control characters below 0x20 escaped, with a backslash; 0x80 to 0x9f are 0xc2 and another byte.
     """
-    return b"\\" not in lines and b"\x7f" not in lines and b"\xc2" not in lines
+    return b"\\" in data or b"\x7f" in data or b"\xc2" in data
 
 
-def _lines_fit(lines: bytes, longest: int) -> bool:
-    """Say whether no line is longer than `longest` bytes, newline excluded; looks at few of the bytes."""
-    start = 0
-    while len(lines) - start > longest:
-        end = lines.rfind(b"\n", start, start + longest + 1)
-        if end < 0:
-            return False
-        start = end + 1
-    return True
+def _columns(events: list[Any]) -> tuple[pa.RecordBatch, int]:
+    """Return events as rows, and how many quotes their lines have if no quote is escaped and no key is there twice."""
+    if not events:
+        return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in EVENT_LINE], schema=EVENT_LINE), 0
+    arrays: list[Any] = []
+    strings = keys = 0
+    for column, given in zip(LINE_COLUMNS, zip(*map(astuple, events), strict=True), strict=True):
+        unset = given.count(UNSET) if column.nullable else 0
+        keys += len(events) - unset
+        array = _array(given, _KINDS[column.name], unset)
+        if column.kind == "string":
+            strings += len(array) - array.null_count
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=EVENT_LINE), 2 * (keys + strings)
+
+
+def _array(given: tuple[Any, ...], kind: pa.DataType, unset: int) -> pa.Array[Any]:
+    """Return a column; nearly half of them have one value throughout a batch, which is cheaper to see than to copy."""
+    first = given[0]
+    if given[-1] == first and given[len(given) // 2] == first and given.count(first) == len(given):
+        value: Any = pa.scalar(None if first is UNSET else first, kind)
+        repeated: pa.Array[Any] = pa.repeat(value, len(given))
+        return repeated
+    return pa.array([None if value is UNSET else value for value in given] if unset else given, kind)
+
+
+def _quotes(values: Iterable[Any]) -> int:
+    """Return how many quotes hold one event's keys and texts."""
+    return sum(2 + 2 * isinstance(value, str) for value in values if value is not UNSET)
+
+
+def _words(error: Exception) -> str:
+    """Return what an error says, which may quote what an attacker wrote."""
+    return escape(str(error).encode("utf-8", "backslashreplace"))[:_LONGEST_DETAIL]

@@ -87,13 +87,13 @@ def read_header(line: bytes) -> BatchHeader:
         header = _DECODER.decode(line)
         json.loads(line, object_pairs_hook=refuse_twice)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _bad(str(error)) from error
+        raise bad_header(str(error)) from error
     for name, text in _texts(header):
         if not is_canonical(text):
-            raise _bad(f"{name}: not in the wire's escaping")
+            raise bad_header(f"{name}: not in the wire's escaping")
     cpus = [counters.cpu for counters in header.cpus]
     if len(set(cpus)) != len(cpus):
-        raise _bad("cpus: a CPU is there twice")
+        raise bad_header("cpus: a CPU is there twice")
     return header
 
 
@@ -118,5 +118,6 @@ def _texts(header: BatchHeader) -> list[tuple[str, str]]:
     return texts + [(name, text) for name, text in named if text is not None]
 
 
-def _bad(detail: str) -> Problem:
+def bad_header(detail: str) -> Problem:
+    """400: the first line, or the schema's metadata, is not a batch header."""
     return Problem(400, "bad_header", "The batch's header is not valid", detail[:500])

@@ -1,23 +1,94 @@
-"""What routes need of a request: its credential, its source, its kind, its body within bounds."""
+"""A request as routes see it: its credential, its source, its kind, its body within bounds; and what is said of it."""
 
 from __future__ import annotations
 
 import asyncio
+import random
+import re
+from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from ingest.admission import Reservation
 from ingest.body import too_large
 from kaimon.base.problems import Problem
 
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_RANDOM: Final = random.Random()  # noqa: S311 - an id tells requests apart, and hides nothing
+_DRAIN_S: Final = 5.0
 
-def bearer(request: Request) -> str:
+
+class Call:
+    """One request's way in and out, observed. Routes add what the access log should say to `said`; never a secret."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take over a request of which nothing was read."""
+        self.scope = scope
+        # The first of several with one name counts.
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        given = self.header(b"x-request-id") or ""
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{_RANDOM.getrandbits(64):016x}"
+        self.said: dict[str, Any] = {}
+        self.status: int | None = None
+        self._receive = receive
+        self._send = send
+        self._more = self._headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self._headers
+        # The sender waits for leave to send: refusing it is an answer in time.
+        self._waits = self._headers.get(b"expect", b"").lower() == b"100-continue"
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header's value; `name` is in lower case."""
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def source(self) -> str:
+        """The client's address."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    async def receive(self) -> Message:
+        """Pass on a piece of the body."""
+        message = await self._receive()
+        self._waits = False
+        self._more = message["type"] == "http.request" and bool(message.get("more_body", False))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on a piece of the answer, under the request's id."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+        await self._send(message)
+
+    async def answer(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+        """Send a whole answer."""
+        pairs = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        pairs += [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        await self.send({"type": "http.response.start", "status": status, "headers": pairs})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def drain(self, most: int) -> None:
+        """Read what is left of the body, up to `most` bytes and a few seconds, and keep none of it."""
+        if self._waits:
+            return
+        left = most
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while self._more and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return
+
+
+def bearer(call: Call) -> str:
     """Return the token of the Authorization header.
 
     Raises:
         Problem: 401 unauthorized, there is none.
     """
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    scheme, _, token = (call.header(b"authorization") or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Problem(
             401,
@@ -29,38 +100,37 @@ def bearer(request: Request) -> str:
     return token.strip()
 
 
-def source(request: Request) -> str:
-    """Return the client's address."""
-    return request.client.host if request.client else ""
+def require_type(call: Call, *wanted: str) -> str:
+    """Return the body's media type without its parameters; raise 415 unless it is one of those."""
+    kind = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if kind not in wanted:
+        want = f"want Content-Type: {' or '.join(wanted)}"
+        raise Problem(415, "unsupported_media_type", "Unsupported media type", want)
+    return kind
 
 
-def require_type(request: Request, wanted: str) -> None:
-    """Raise 415 unless the body is said to be of this media type, whatever its parameters."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != wanted:
-        raise Problem(415, "unsupported_media_type", "Unsupported media type", f"want Content-Type: {wanted}")
-
-
-def declared_length(request: Request, limit: int) -> int:
+def declared_length(call: Call, limit: int) -> int:
     """Return the body's length as its header has it, `limit` if it does not say.
 
     Raises:
-        Problem: 413 too_large.
+        Problem: 400 malformed_body; 413 too_large.
     """
-    text = request.headers.get("content-length")
+    text = call.header(b"content-length")
     if text is None:
         return limit
-    if not text.isdecimal():
+    # Digits beyond any length would make the conversion itself expensive.
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(2**63)):
         raise Problem(400, "malformed_body", "The body is not a batch", "Content-Length is not a number")
     if (length := int(text)) > limit:
         raise too_large(f"{length} bytes, at most {limit}")
     return length
 
 
-async def read_body(request: Request, limit: int, within_s: float, reservation: Reservation | None = None) -> bytes:
+async def read_body(call: Call, limit: int, within_s: float, reservation: Reservation | None = None) -> bytes:
     """Return the body.
 
     Args:
-        request: nothing of its body was read yet.
+        call: nothing of its body was read yet.
         limit: the most bytes that it may have.
         within_s: how long it may take to come.
         reservation: made for its declared length, which it may not pass.
@@ -71,10 +141,14 @@ async def read_body(request: Request, limit: int, within_s: float, reservation: 
     """
     most = min(limit, reservation.size) if reservation is not None else limit
     pieces: list[bytes] = []
-    total = 0
+    total, more = 0, True
     try:
         async with asyncio.timeout(within_s):
-            async for piece in request.stream():
+            while more:
+                message = await call.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                piece, more = message.get("body", b""), message.get("more_body", False)
                 total += len(piece)
                 if total > most:
                     raise too_large(f"more than {most} bytes")
@@ -83,4 +157,4 @@ async def read_body(request: Request, limit: int, within_s: float, reservation: 
         raise Problem(
             503, "body_timeout", "The body took too long", f"over {within_s:g} s", headers={"Retry-After": "1"}
         ) from error
-    return b"".join(pieces)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

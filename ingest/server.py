@@ -9,9 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from fastapi import FastAPI
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from starlette.types import ASGIApp
 
 from ingest.settings import IngestSettings
 from ingest.tls import ServerTls, ensure_development_tls
@@ -30,7 +30,7 @@ _LOGS: Final[dict[str, Any]] = {
 }
 
 
-def serve(settings: IngestSettings | None = None, load: Callable[[IngestSettings], FastAPI] | None = None) -> None:
+def serve(settings: IngestSettings | None = None, load: Callable[[IngestSettings], ASGIApp] | None = None) -> None:
     """Serve until SIGTERM or SIGINT; requests that wait for their segment are answered first.
 
     Args:
@@ -68,7 +68,7 @@ def server_tls(settings: IngestSettings) -> ServerTls:
     return ensure_development_tls(settings.home)
 
 
-def load_application(settings: IngestSettings, load: Callable[[IngestSettings], FastAPI] | None) -> FastAPI:
+def load_application(settings: IngestSettings, load: Callable[[IngestSettings], ASGIApp] | None) -> ASGIApp:
     """Make the application in a worker process, which ends when the one that started it does."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     configure_logs("ingest")

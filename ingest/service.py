@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -11,12 +12,14 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from ingest.admission import Admission
 from ingest.commit import CommitRule, Committer
 from ingest.hints import HintFlusher
 from ingest.memory import Recent
 from ingest.metrics import Metrics
+from ingest.parsing import Parsing
 from ingest.settings import IngestSettings
 from kaimon.base.clock import Clock, utc_now
 from kaimon.base.logs import get_logger
@@ -25,6 +28,8 @@ from lake.stores import Store, open_store
 from tenancy.credentials import Authenticator
 from tenancy.database import Database, open_database
 from tenancy.settings import TenancySettings
+
+_YOUNG_OBJECTS: Final = 50_000
 
 
 @dataclass
@@ -39,7 +44,8 @@ class Service:
     recent: Recent
     committer: Committer
     metrics: Metrics
-    parsing: ThreadPoolExecutor
+    parsing: Parsing
+    hashing: ThreadPoolExecutor
     asking: ThreadPoolExecutor
     """Threads that wait for the control database, so that a slow one holds up nobody who is remembered."""
     clock: Clock = utc_now
@@ -60,6 +66,16 @@ class Service:
 def new_node(clock: Clock = utc_now) -> str:
     """Return a name for an ingest process that no other has or had; it begins with the time, for people."""
     return f"{clock():%Y%m%dt%H%M%S}-{secrets.token_hex(6)}"
+
+
+def _spare_the_collector() -> None:
+    """Keep the collector from walking through all that was loaded, again and again, while lines become objects.
+
+    What lines become holds no cycles; requests make some, which it still finds.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 100)
 
 
 def end_process() -> None:
@@ -94,7 +110,8 @@ async def running(
         flushing = asyncio.create_task(hints.run())
         poller.start()
         with (
-            ThreadPoolExecutor(settings.parse_threads, "parse") as parsing,
+            ThreadPoolExecutor(settings.parse_threads, "parse") as parsers,
+            ThreadPoolExecutor(1, "hash") as hashing,
             ThreadPoolExecutor(settings.commit_threads, "commit") as committing,
             ThreadPoolExecutor(2, "ask") as asking,
         ):
@@ -104,14 +121,28 @@ async def running(
             committer = Committer(
                 store, new_node(clock), rule, committing, metrics=metrics, on_durable=hints.note, on_fatal=on_fatal
             )
-            admission = Admission(settings.admission_bytes)
+            admission = Admission(settings.admission_bytes, settings.tenant_admission_bytes)
+            parsing = Parsing(settings, parsers)
             service = Service(
-                settings, db, authenticator, poller, admission, Recent(), committer, metrics, parsing, asking, clock
+                settings,
+                db,
+                authenticator,
+                poller,
+                admission,
+                Recent(),
+                committer,
+                metrics,
+                parsing,
+                hashing,
+                asking,
+                clock,
             )
+            metrics.watch("waiting_bodies", "Bodies that wait to be parsed", parsing.waiting)
             metrics.watch("admitted_bytes", "Memory promised to requests", lambda: admission.taken)
             metrics.watch("waiting_batches", "Batches that wait for their segment", committer.waiting_batches)
             metrics.watch("stuck_tenants", "Tenants whose segment cannot be written", committer.stuck_tenants)
             get_logger(__name__).info("ingest_started", node=committer.node)
+            _spare_the_collector()
             try:
                 yield service
             finally:

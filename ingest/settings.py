@@ -48,6 +48,12 @@ class IngestSettings(HomeSettings):
         description="Memory that bodies may take at one time, from their first byte to their answer; past it ingest "
         "answers 503.",
     )
+    tenant_admission_bytes: int = Field(
+        default=128 * MIB,
+        gt=0,
+        description="How much of that one tenant's bodies may take when they are let in; past it ingest answers 429 "
+        "to that tenant.",
+    )
     body_timeout_s: float = Field(default=30.0, gt=0, description="Seconds within which a body must have arrived.")
     parse_threads: int = Field(default=2, ge=1, description="Threads that decompress and parse.")
     commit_threads: int = Field(default=4, ge=1, description="Threads that write segments.")
@@ -71,4 +77,6 @@ class IngestSettings(HomeSettings):
             raise ValueError(
                 f"admission_bytes: want at least {least}, which the largest batch takes while it is parsed"
             )
+        if self.tenant_admission_bytes < self.max_compressed_bytes:
+            raise ValueError("tenant_admission_bytes: want at least max_compressed_bytes, which the largest body takes")
         return self

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from io import BytesIO
 from typing import Any, Final
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -142,19 +143,21 @@ def encode_segment(
         ValueError: a part's rows are not of that shape, or do not agree with its record's counts.
     """
     segment_key(tenant, node, seq)
-    tables = []
-    for index, (record, rows, rejected) in enumerate(parts):
+    for record, rows, rejected in parts:
         if rows.num_rows != record.rows or len(rejected) != record.rejected:
             raise ValueError(f"batch {record.batch_seq}: {rows.num_rows} rows and {len(rejected)} rejected lines")
-        tables += [_event_rows(index, record, rows), _rejected_rows(index, rejected)]
-    head = {"version": VERSION, "tenant": tenant, "node": node, "seq": seq}
-    head["batches"] = [asdict(record) for record, _, _ in parts]
+    table = _event_rows(parts)
+    if any(rejected for _, _, rejected in parts):
+        rejects = _rejected_rows([rejected for _, _, rejected in parts])
+        table = pa.concat_tables([table.cast(_FILE), rejects])
+    head = {"version": VERSION, "tenant": tenant, "node": node, "seq": seq, "batches": [part[0] for part in parts]}
     target = BytesIO()
     # Without Arrow's own copy of the schema, which would hold the headers a second time.
     options: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "write_statistics": False}
-    with pq.ParquetWriter(target, _FILE, store_schema=False, **options) as writer:
-        writer.write_table(pa.concat_tables([_FILE.empty_table(), *tables]))
-        writer.add_key_value_metadata({_METADATA.decode(): json.dumps(head, separators=(",", ":"))})
+    options["use_dictionary"] = _REPEATING
+    with pq.ParquetWriter(target, table.schema, store_schema=False, **options) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_METADATA.decode(): msgspec.json.encode(head).decode()})
     return target.getvalue()
 
 
@@ -191,40 +194,52 @@ def read_segment(data: bytes) -> Segment:
         raise SegmentError(f"not a segment: {error}") from error
 
 
+_OF_BATCH: Final[dict[str, pa.DataType]] = {
+    column.name: column.wire_type() for column in EVENTS if column.source in {"batch", "ingest"}
+}
+_OF_BATCH.pop("event_day")
 # A refused line is a row without an event, so here every event column may be null.
 _FILE: Final = pa.schema([*_OWN, *(field.with_nullable(True) for field in table_schema(EVENTS))])
 
 
-def _event_rows(index: int, record: BatchRecord, rows: pa.Table) -> pa.Table:
-    time = rows["time"].cast(pa.timestamp("us"))
-    given: dict[str, Any] = {
-        "batch": index,
-        "agent_id": record.agent_id,
-        "hostname": record.hostname,
-        "boot_id": record.boot_id,
-        "load_id": record.load_id,
-        "batch_seq": record.batch_seq,
-        "received_at": record.received_at,
-        "code": None,
-        "detail": None,
-        "raw": None,
-    }
+_REPEATING: Final = [name for name in _FILE.names if name not in {"line", "time", "monotonic_ns", "seq"}]
+"""Columns whose values come again; a dictionary of the others would be made in vain."""
+
+
+def _event_rows(parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]]) -> pa.Table:
+    """Return the event rows of all batches; a batch's texts are dictionaries, which cost nothing a row."""
+    rows = pa.concat_tables([rows for _, rows, _ in parts]).combine_chunks()
+    batch = pa.concat_arrays([pa.repeat(pa.scalar(n, pa.int32()), part[1].num_rows) for n, part in enumerate(parts)])
     columns: list[Any] = []
     for wanted in _FILE:
-        if wanted.name == "event_day":
+        if wanted.name == "batch":
+            columns.append(batch)
+        elif wanted.name == "event_day":
             # Drops the time of day, which a safe cast would refuse.
-            columns.append(time.cast(pa.date32(), safe=False))
-        elif wanted.name in given:
-            value: Any = pa.scalar(given[wanted.name], wanted.type)
-            columns.append(pa.repeat(value, rows.num_rows))
-        else:
+            columns.append(rows["time"].cast(pa.timestamp("us")).cast(pa.date32(), safe=False))
+        elif wanted.name in _OF_BATCH:
+            values = pa.array([getattr(record, wanted.name) for record, _, _ in parts], _OF_BATCH[wanted.name])
+            spread = _spread(values, batch)
+            columns.append(spread.cast(wanted.type) if pa.types.is_timestamp(wanted.type) else spread)
+        elif wanted.name in rows.schema.names:
             columns.append(rows[wanted.name].cast(wanted.type))
-    return pa.table(columns, schema=_FILE)
+        else:
+            columns.append(pa.nulls(rows.num_rows, wanted.type))
+    return pa.table(columns, names=_FILE.names)
 
 
-def _rejected_rows(index: int, rejected: Sequence[Rejected]) -> pa.Table:
+def _spread(values: pa.Array[Any], batch: pa.Array[Any]) -> pa.Array[Any]:
+    """Return each row's value, given each batch's and each row's batch."""
+    if not pa.types.is_string(values.type):
+        return values.take(batch)
+    distinct = values.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(distinct.indices.take(batch), distinct.dictionary)
+
+
+def _rejected_rows(rejected: Sequence[Sequence[Rejected]]) -> pa.Table:
     rows = [
         {"batch": index, "line": line.line, "code": line.code, "detail": line.detail, "raw": line.raw}
-        for line in rejected
+        for index, lines in enumerate(rejected)
+        for line in lines
     ]
     return pa.Table.from_pylist(rows, schema=_FILE)

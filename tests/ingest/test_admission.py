@@ -43,3 +43,19 @@ def test_settings_that_would_never_let_the_largest_batch_in_are_refused() -> Non
 def test_a_certificate_without_its_key_is_refused() -> None:
     with pytest.raises(ValidationError, match="tls_certificate and tls_key"):
         IngestSettings(tls_certificate="server.pem")
+
+
+def test_a_tenant_has_its_share_and_no_more_and_its_neighbours_have_theirs() -> None:
+    admission = Admission(100, share=40)
+    held = admission.reserve(30, "flood")
+    with pytest.raises(Problem) as refused:
+        admission.reserve(11, "flood")
+    assert (refused.value.status, refused.value.code) == (429, "tenant_busy")
+    assert int(refused.value.headers["Retry-After"]) > 0
+    admission.reserve(40, "calm").release()
+    # What is in may grow while it is parsed; only then is nothing more let in.
+    held.resize(90)
+    with pytest.raises(Problem):
+        admission.reserve(1, "flood")
+    held.release()
+    assert admission.reserve(40, "flood").size == 40

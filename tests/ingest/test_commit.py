@@ -252,7 +252,7 @@ def test_another_writer_under_our_name_stops_the_node(run: Any) -> None:
 def test_a_batch_that_cannot_be_encoded_does_not_take_its_neighbours_with_it(run: Any) -> None:
     async def scene(bench: Bench) -> None:
         good, bad, other = bench.batch(), bench.batch(), bench.batch()
-        broken = Batch(bad.record, bad.rows.slice(1), [], bad.size, slow=False)
+        broken = Batch(bad.record, bad.rows.slice(1), [], bad.size)
         tasks = [bench.stage(batch) for batch in (good, broken, other)]
         await asyncio.gather(tasks[0], tasks[2])
         with pytest.raises(ValueError, match="rows"):

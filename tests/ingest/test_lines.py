@@ -1,8 +1,7 @@
-"""The strict parse: its fast path and its slow path must agree, and neither may change a value."""
+"""The strict parse: looking at all lines at once and at each alone must agree, and neither may change a value."""
 
 from __future__ import annotations
 
-import json
 from types import ModuleType
 from typing import Any
 
@@ -11,12 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.events import LARGEST_COUNT, LINE_COLUMNS, WITH_LINE, Refusal, parse_lines
-from ingest.lines import sort_out
+from ingest import events
+from ingest.events import LARGEST_COUNT, LINE_COLUMNS, Fault, parse_lines
 from lake.schema import EVENT_LINE
 
 LONGEST = 65_536
 NAMES = [column.name for column in LINE_COLUMNS]
+
+
+def parse(body: bytes, longest: int = LONGEST) -> tuple[pa.Table, list[Fault]]:
+    """Parse lines that each end in a newline; both ways must agree."""
+    lines = body.split(b"\n")[:-1]
+    table, faults = parse_lines(lines, longest)
+    alone = [events._sorted_out([line], longest) for line in lines]
+    assert table.equals(pa.Table.from_batches([rows for rows, _ in alone], EVENT_LINE))
+    found = [(index, fault.code, fault.detail) for index, (_, bad) in enumerate(alone) for fault in bad]
+    assert [(fault.index, fault.code, fault.detail) for fault in faults] == found
+    return table, faults
 
 
 def told(table: pa.Table) -> list[dict[str, Any]]:
@@ -24,19 +34,24 @@ def told(table: pa.Table) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if value is not None} for row in table.to_pylist()]
 
 
-def test_good_lines_become_typed_columns_with_their_line_numbers(wire: ModuleType) -> None:
-    table = parse_lines(wire.lines(wire.event(0), wire.event(1, path="/a\\x0ab", access=None)), LONGEST)
-    assert isinstance(table, pa.Table)
-    assert table.schema.equals(WITH_LINE)
-    assert table["line"].to_pylist() == [2, 3]
-    assert told(table.drop_columns(["line"])) == [wire.event(0), wire.event(1, path="/a\\x0ab")]
+def test_good_lines_become_typed_columns(wire: ModuleType) -> None:
+    table, faults = parse(wire.lines(wire.event(0), wire.event(1, path="/a\\x0ab", access=None)))
+    assert faults == []
+    assert table.schema.equals(EVENT_LINE)
+    assert told(table) == [wire.event(0), wire.event(1, path="/a\\x0ab")]
 
 
 def test_no_lines_are_no_events() -> None:
-    table = parse_lines(b"", LONGEST)
-    assert isinstance(table, pa.Table)
-    assert table.num_rows == 0
-    assert table.schema.equals(WITH_LINE)
+    table, faults = parse(b"")
+    assert (table.num_rows, faults) == (0, [])
+    assert table.schema.equals(EVENT_LINE)
+
+
+def test_many_lines_keep_their_order_and_faults_their_places(wire: ModuleType) -> None:
+    body = wire.lines(*(b"x" if seq % 700 == 3 else wire.event(seq) for seq in range(2_500)))
+    table, faults = parse_lines(body.split(b"\n")[:-1], LONGEST)
+    assert [fault.index for fault in faults] == [3, 703, 1403, 2103]
+    assert table["seq"].to_pylist() == [seq for seq in range(2_500) if seq % 700 != 3]
 
 
 CASES: dict[str, tuple[Any, str]] = {
@@ -87,13 +102,11 @@ RAW: dict[str, tuple[bytes, str]] = {
 def test_one_bad_line_is_named_and_its_neighbours_stay(wire: ModuleType, name: str) -> None:
     bad, code = RAW[name] if name in RAW else (wire.lines(wire.event(1, **CASES[name][0]))[:-1], CASES[name][1])
     body = wire.lines(wire.event(0), bad, wire.event(2))
-    assert isinstance(parse_lines(body, LONGEST), Refusal)
-    table, rejected = sort_out(body, LONGEST)
-    assert [(line.line, line.code, line.raw) for line in rejected] == [(3, code, bad)]
-    assert rejected[0].detail
-    assert table.schema.equals(WITH_LINE)
-    assert table["line"].to_pylist() == [2, 4]
-    assert told(table.drop_columns(["line"])) == [wire.event(0), wire.event(2)]
+    table, faults = parse(body)
+    assert [(fault.index, fault.code) for fault in faults] == [(1, code)]
+    assert faults[0].detail
+    assert table.schema.equals(EVENT_LINE)
+    assert told(table) == [wire.event(0), wire.event(2)]
 
 
 def test_tricks_with_line_ends_cannot_shift_rows(wire: ModuleType) -> None:
@@ -106,39 +119,48 @@ def test_tricks_with_line_ends_cannot_shift_rows(wire: ModuleType) -> None:
         one.replace(b"4242", b"\\ud800"),
     ):
         for body in (wire.lines(wire.event(0), bad, b""), wire.lines(b"", bad, wire.event(0))):
-            assert isinstance(parse_lines(body, LONGEST), Refusal)
-            table, rejected = sort_out(body, LONGEST)
+            table, faults = parse(body)
             assert table.num_rows == 1
-            assert len(rejected) == 2
+            assert len(faults) == 2
 
 
-def test_bytes_that_are_not_utf8_are_rejected_and_kept_as_they_came(wire: ModuleType) -> None:
+@pytest.mark.parametrize("twice", [b',"seq":1}', b',"path":"/srv/data/1"}', b',"access":null,"access":null}'])
+def test_a_key_that_is_there_twice_is_found_among_good_lines(wire: ModuleType, twice: bytes) -> None:
+    bad = wire.lines(wire.event(1))[:-2] + twice
+    for neighbour in (wire.event(0), wire.event(0, path='/with "quotes"'), wire.event(0, path="/a\\x0a")):
+        table, faults = parse(wire.lines(neighbour, bad))
+        assert [(fault.index, fault.code) for fault in faults] == [(1, "malformed_line")]
+        assert "twice" in faults[0].detail
+        assert table.num_rows == 1
+
+
+def test_bytes_that_are_not_utf8_are_rejected(wire: ModuleType) -> None:
     bad = wire.lines(wire.event(1))[:-1].replace(b"/srv/data", b"/srv/\xff\xfe")
-    table, rejected = sort_out(wire.lines(wire.event(0), bad), LONGEST)
+    table, faults = parse(wire.lines(wire.event(0), bad))
     assert table.num_rows == 1
-    assert rejected[0].raw == bad
+    assert [fault.index for fault in faults] == [1]
 
 
 def test_what_an_error_quotes_is_harmless(wire: ModuleType) -> None:
     bad = wire.lines(wire.event(1))[:-2] + b',"\\u001b[31m' + b"x" * 5000 + b'":1}'
-    _, rejected = sort_out(bad + b"\n", LONGEST)
-    assert len(rejected[0].detail) <= 300
-    assert rejected[0].detail.isprintable()
+    _, (fault,) = parse(bad + b"\n")
+    assert len(fault.detail) <= 300
+    assert fault.detail.isprintable()
 
 
 def test_every_line_may_be_bad(wire: ModuleType) -> None:
-    table, rejected = sort_out(wire.lines(b"x", b"y"), LONGEST)
+    table, faults = parse(wire.lines(b"x", b"y"))
     assert table.num_rows == 0
-    assert table.schema.equals(WITH_LINE)
-    assert [line.line for line in rejected] == [2, 3]
+    assert table.schema.equals(EVENT_LINE)
+    assert [fault.index for fault in faults] == [0, 1]
 
 
 def test_the_longest_line_is_taken_and_one_byte_more_is_not(wire: ModuleType) -> None:
     line = wire.lines(wire.event(1, path="/" + "x" * 500))
     around = (wire.lines(wire.event(0)), wire.lines(wire.event(2)))
     for order in (around[0] + line + around[1], line + around[0], around[0] + line):
-        assert isinstance(parse_lines(order, len(line) - 1), pa.Table)
-        assert isinstance(parse_lines(order, len(line) - 2), Refusal)
+        assert parse(order, len(line) - 1)[1] == []
+        assert [fault.code for fault in parse(order, len(line) - 2)[1]] == ["line_too_long"]
 
 
 VALUES = st.one_of(
@@ -155,18 +177,15 @@ VALUES = st.one_of(
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from([*NAMES, "surprise"]), VALUES, max_size=2), min_size=1, max_size=4))
-def test_both_paths_agree_and_neither_changes_a_value(wire: ModuleType, changes: list[dict[str, Any]]) -> None:
+def test_no_value_is_changed_and_what_is_not_an_event_is_rejected(
+    wire: ModuleType, changes: list[dict[str, Any]]
+) -> None:
     events = [wire.event(seq, **change) for seq, change in enumerate(changes)]
-    body = wire.lines(*events)
-    fast = parse_lines(body, LONGEST)
-    slow, rejected = sort_out(body, LONGEST)
-    assert isinstance(fast, pa.Table) == (not rejected)
-    if isinstance(fast, pa.Table):
-        assert fast.equals(slow)
-    bad = {line.line for line in rejected}
-    kept = [event for line, event in enumerate(events, start=2) if line not in bad]
+    table, faults = parse(wire.lines(*events))
+    bad = {fault.index for fault in faults}
+    kept = [event for index, event in enumerate(events) if index not in bad]
     written = [{key: value for key, value in event.items() if value is not None} for event in kept]
-    found = told(slow.drop_columns(["line"]))
+    found = told(table)
     assert found == written
     assert [[type(value) for value in row.values()] for row in found] == [
         [type(row[name]) for name in NAMES if name in row] for row in written
@@ -175,17 +194,8 @@ def test_both_paths_agree_and_neither_changes_a_value(wire: ModuleType, changes:
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 200))
-def test_any_bytes_are_either_an_event_or_rejected_as_they_came(wire: ModuleType, noise: bytes, place: int) -> None:
+def test_any_bytes_are_either_an_event_or_rejected(wire: ModuleType, noise: bytes, place: int) -> None:
     line = wire.lines(wire.event(1))[:-1]
     body = line[:place] + noise + line[place:] + b"\n" + wire.lines(wire.event(2))
-    table, rejected = sort_out(body, LONGEST)
-    assert table.num_rows + len(rejected) == body.count(b"\n")
-    raw = body.split(b"\n")
-    assert all(raw[found.line - 2] == found.raw for found in rejected)
-    fast = parse_lines(body, LONGEST)
-    assert isinstance(fast, Refusal) or (not rejected and fast.equals(table))
-
-
-def test_the_line_schema_is_the_tables(wire: ModuleType) -> None:
-    assert WITH_LINE.names == [*EVENT_LINE.names, "line"]
-    assert set(json.loads(wire.lines(wire.event(0)))) <= set(EVENT_LINE.names)
+    table, faults = parse(body)
+    assert table.num_rows + len(faults) == body.count(b"\n")

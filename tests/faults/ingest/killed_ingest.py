@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 import lake.stores
 from ingest.app import create_app
@@ -48,7 +48,7 @@ class DyingStore(LocalStore):
         die()
 
 
-def load(point: str, fatal: int, settings: IngestSettings) -> FastAPI:
+def load(point: str, fatal: int, settings: IngestSettings) -> ASGIApp:
     DyingStore.point, DyingStore.fatal = point, fatal
     return create_app(settings, DyingStore(settings))
 

@@ -1,0 +1,186 @@
+"""The Arrow body: as strict as lines, the same rows, and no way to hide a bomb in it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.batch import ARROW, Arrived, Batch, read_batch
+from ingest.settings import IngestSettings
+from kaimon.base.problems import Problem
+from lake.schema import EVENT_LINE
+from tenancy.credentials import HostIdentity
+
+AGENT = "agt_0123456789abcdef"
+LOOSE = pa.schema([field.with_nullable(True) for field in EVENT_LINE])
+
+
+def stream(header: Any, table: pa.Table, **options: Any) -> bytes:
+    """Return an Arrow stream with the header in its schema's metadata."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    marked = table.replace_schema_metadata({b"kaimon.batch": text})
+    target = io.BytesIO()
+    with pa.ipc.new_stream(target, marked.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(marked)
+    return target.getvalue()
+
+
+def table_of(*events: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(events), schema=LOOSE)
+
+
+def read(data: bytes, kind: str = ARROW) -> Batch:
+    sender = HostIdentity("acme", AGENT, "host-1", "active")
+    return read_batch(Arrived(zstandard.compress(data), "0" * 64, 1, sender, kind), IngestSettings())
+
+
+def refusal(data: bytes) -> Problem:
+    with pytest.raises(Problem) as refused:
+        read(data)
+    return refused.value
+
+
+@pytest.fixture
+def host(wire: ModuleType) -> Any:
+    return wire.Host("acme", AGENT, "")
+
+
+def test_columns_and_lines_of_the_same_events_are_the_same_batch(wire: ModuleType, host: Any) -> None:
+    events = [wire.event(0), wire.event(1, path="/a\\x0a", target_path="/naïve", access="read"), wire.event(2)]
+    header = host.header()
+    columns, lines = read(stream(header, table_of(*events))), read(wire.lines(header, *events), "application/x-ndjson")
+    assert columns.record == lines.record
+    assert columns.rows.equals(lines.rows)
+    assert columns.rejected == lines.rejected == []
+
+
+def test_a_bad_row_is_rejected_under_its_number_as_a_line_that_says_the_same(wire: ModuleType, host: Any) -> None:
+    bad = wire.event(1, operation="read")
+    batch = read(stream(host.header(), table_of(wire.event(0), bad, wire.event(2))))
+    (rejected,) = batch.rejected
+    assert (rejected.line, rejected.code) == (3, "bad_value")
+    assert json.loads(rejected.raw) == bad
+    assert batch.rows["line"].to_pylist() == [2, 4]
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a null where there must be a value": ({"process": None}, "bad_value"),
+    "no occurrence": ({"count": 0}, "bad_value"),
+    "a negative row number": ({"seq": -1}, "bad_value"),
+    "a time after the year 9999": ({"last_time": 253_402_300_800_000_000}, "bad_value"),
+    "an access that is none": ({"access": "append"}, "bad_value"),
+    "a newline in a path": ({"path": "/a\nb"}, "bad_text"),
+    "a zero byte": ({"exe": "a\0"}, "bad_text"),
+    "a delete character": ({"user": "a\x7f"}, "bad_text"),
+    "a C1 control character": ({"path": "/\u009b"}, "bad_text"),
+    "an escape that need not be": ({"target_path": "/\\x41"}, "bad_text"),
+    "a long text": ({"path": "/" + "x" * 70_000}, "line_too_long"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_rows_are_held_to_what_lines_are_held_to(wire: ModuleType, host: Any, name: str) -> None:
+    change, code = FAULTS[name]
+    batch = read(stream(host.header(), table_of(wire.event(0), wire.event(1, **change))))
+    assert [(line.line, line.code) for line in batch.rejected] == [(3, code)]
+    assert batch.rows.num_rows == 1
+
+
+def test_columns_that_may_be_null_may_be_left_out_and_no_others(wire: ModuleType, host: Any) -> None:
+    needed = [field.name for field in EVENT_LINE if not field.nullable]
+    rows = table_of(wire.event(0), wire.event(1))
+    batch = read(stream(host.header(), rows.select(list(reversed(needed)))))
+    assert batch.rows["seq"].to_pylist() == [0, 1]
+    assert batch.rows["user"].null_count == 2
+    for name in needed:
+        assert "missing" in (refusal(stream(host.header(), rows.drop_columns(name))).detail or "")
+
+
+def test_a_batch_without_rows_and_one_in_parts_are_batches(wire: ModuleType, host: Any) -> None:
+    assert read(stream(host.header(), table_of())).rows.num_rows == 0
+    parts = pa.concat_tables([table_of(wire.event(0)), table_of(wire.event(1)), table_of(wire.event(2))])
+    assert read(stream(host.header(), parts)).rows["line"].to_pylist() == [2, 3, 4]
+
+
+def retyped(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index(name), pa.field(name, kind), rows[name].cast(kind))
+
+
+BAD: dict[str, Callable[[Any, pa.Table], bytes]] = {
+    "nothing": lambda _header, _rows: b"",
+    "garbage": lambda _header, _rows: b"x" * 100,
+    "lines": lambda header, _rows: json.dumps(header).encode() + b"\n",
+    "another type": lambda header, rows: stream(header, retyped(rows, "pid", pa.int32())),
+    "times as timestamps": lambda header, rows: stream(header, retyped(rows, "time", pa.timestamp("us"))),
+    "a dictionary": lambda header, rows: stream(header, retyped(rows, "path", pa.dictionary(pa.int32(), pa.string()))),
+    "an unknown column": lambda header, rows: stream(header, rows.append_column("surprise", rows["pid"])),
+    "a column twice": lambda header, rows: stream(header, rows.append_column("pid", rows["pid"])),
+    "compressed buffers": lambda header, rows: stream(header, rows, compression="zstd"),
+    "no end": lambda header, rows: stream(header, rows)[:-8],
+    "something behind it": lambda header, rows: stream(header, rows) * 2,
+    "cut short": lambda header, rows: stream(header, rows)[:-200] + b"\xff\xff\xff\xff\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_not_such_a_stream_is_refused(wire: ModuleType, host: Any, name: str) -> None:
+    problem = refusal(BAD[name](host.header(), table_of(wire.event(0))))
+    assert (problem.status, problem.code) == (400, "malformed_body")
+
+
+def test_the_header_is_checked_as_ever(wire: ModuleType, host: Any) -> None:
+    rows = table_of(wire.event(0))
+    assert refusal(stream(host.header(agent_id="agt_ffffffffffffffff"), rows)).code == "agent_mismatch"
+    assert refusal(stream(b"{}", rows)).code == "bad_header"
+    target = io.BytesIO()
+    with pa.ipc.new_stream(target, rows.schema) as writer:
+        writer.write_table(rows)
+    assert "kaimon.batch" in (refusal(target.getvalue()).detail or "")
+
+
+def test_text_that_is_not_utf8_is_refused(wire: ModuleType, host: Any) -> None:
+    data = stream(host.header(), table_of(wire.event(0, path="/marked")))
+    assert refusal(data.replace(b"/marked", b"/mark\xff\xfe")).code == "malformed_body"
+
+
+def test_too_many_rows_are_too_large(wire: ModuleType, host: Any) -> None:
+    rows = table_of(wire.event(0)).take(pa.array([0] * 250_001))
+    assert refusal(stream(host.header(), rows)).code == "too_large"
+
+
+def test_bad_rows_that_would_be_too_large_as_lines_are_too_large(wire: ModuleType, host: Any) -> None:
+    rows = table_of(wire.event(0, path="\x01" * 2_000)).take(pa.array([0] * 20_000))
+    assert refusal(stream(host.header(), rows)).code == "too_large"
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_stream_with_bytes_changed_is_read_or_refused(wire: ModuleType, data: st.DataObject) -> None:
+    header = wire.Host("acme", AGENT, "").header()
+    body = bytearray(stream(header, table_of(*(wire.event(seq) for seq in range(3)))))
+    for place in data.draw(st.lists(st.integers(0, len(body) - 1), min_size=1, max_size=4)):
+        body[place] = data.draw(st.integers(0, 255))
+    with suppress(Problem):
+        assert read(bytes(body)).record.rows <= 3
+
+
+def test_a_server_takes_both_forms(server: Any, wire: ModuleType, new_host: Callable[[], Any]) -> None:
+    sender = new_host()
+    events = sender.events(3)
+    body = zstandard.compress(stream(sender.header(), table_of(*events)))
+    answer = server.send(sender, body, **{"Content-Type": ARROW})
+    assert answer.json() == {"accepted": 3, "rejected": 0, "duplicate": False, "errors": []}
+    assert server.send(sender, sender.batch(2)).json()["accepted"] == 2
+    segments = wire.segments(server.home, sender.tenant)
+    assert [seq for segment in segments for seq in segment.events["seq"]] == [0, 1, 2, 3, 4]
+    assert {str(segment.events["time"].dtype) for segment in segments} == {"Datetime(time_unit='us', time_zone='UTC')"}
