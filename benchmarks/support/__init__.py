@@ -1,1 +1,0 @@
-"""What the benchmarks are made of; not run by itself."""
