@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -247,10 +247,12 @@ class Sink:
 class Agent:
     """The real agent, as a process."""
 
-    def __init__(self, sink: Sink, folder: Path, *arguments: str, enroll: bool = True) -> None:
+    def __init__(
+        self, sink: Sink, folder: Path, *arguments: str, enroll: bool = True, under: Sequence[str] = ()
+    ) -> None:
         self.sink, self.folder, self.state = sink, folder, folder / "state"
         self.log = (folder / f"agent-{time.monotonic_ns()}.log").open("ab")
-        command = [AGENT, "run", "--server", sink.url, "--ca", sink.ca, "--state-dir", self.state]
+        command = [*under, AGENT, "run", "--server", sink.url, "--ca", sink.ca, "--state-dir", self.state]
         command += ["--cut-interval", "100ms", "--heartbeat", "1s", "--auth-retry", "200ms"]
         # This server is slow, and the machine may be busy.
         command += ["--stop-timeout", "60s", "--send-timeout", "60s", *arguments]
@@ -356,8 +358,10 @@ def start(sink: Sink, tmp_path: Path) -> Iterator[Callable[..., Agent]]:
     """Start the agent with further arguments; it is ended with the test."""
     running: list[Agent] = []
 
-    def run(*arguments: str, enroll: bool = True, ready: bool = True, at: Sink = sink) -> Agent:
-        agent = Agent(at, tmp_path if at is sink else at.folder, *arguments, enroll=enroll)
+    def run(
+        *arguments: str, enroll: bool = True, ready: bool = True, at: Sink = sink, under: Sequence[str] = ()
+    ) -> Agent:
+        agent = Agent(at, tmp_path if at is sink else at.folder, *arguments, enroll=enroll, under=under)
         running.append(agent)
         if ready:
             agent.wait_ready()

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"sort"
+	"strings"
 
+	"kaimon/agent/internal/harden"
 	"kaimon/agent/internal/probe"
 )
 
@@ -17,6 +19,15 @@ type report struct {
 	BlindSpots []probe.BlindSpot `json:"blind_spots,omitempty"`
 	Refused    map[string]string `json:"refused,omitempty"`
 	Error      string            `json:"error,omitempty"`
+	Hardening  *hardening        `json:"hardening,omitempty"`
+}
+
+// hardening is what a running agent could still do here: this process has gone through the same, and then tried.
+type hardening struct {
+	harden.Memory
+	harden.Sealed
+	Problem  string           `json:"problem,omitempty"`
+	Attempts []harden.Attempt `json:"attempts"`
 }
 
 func show(args []string) int {
@@ -41,6 +52,7 @@ func show(args []string) int {
 }
 
 func try() report {
+	memory := harden.Guard()
 	if err := probe.Supported(); err != nil {
 		return report{Error: err.Error()}
 	}
@@ -51,7 +63,17 @@ func try() report {
 	defer capture.Close()
 	spots := capture.Spots()
 	sort.Slice(spots, func(i, j int) bool { return spots[i].Word < spots[j].Word })
-	return report{Works: true, Mode: capture.Mode, BlindSpots: spots, Refused: capture.Refused}
+	r := report{Works: true, Mode: capture.Mode, BlindSpots: spots, Refused: capture.Refused}
+	r.Hardening = &hardening{Memory: memory}
+	r.Hardening.Sealed, err = harden.Seal(memory, func() error {
+		_, err := capture.Check()
+		return err
+	})
+	if err != nil {
+		r.Hardening.Problem = err.Error()
+	}
+	r.Hardening.Attempts = harden.Attempts()
+	return r
 }
 
 func (r report) print(w io.Writer) {
@@ -67,4 +89,32 @@ func (r report) print(w io.Writer) {
 	for _, s := range r.BlindSpots {
 		fmt.Fprintf(w, "  %s\n      %s\n", s.Word, s.Why)
 	}
+	r.Hardening.print(w)
+}
+
+func (h *hardening) print(w io.Writer) {
+	fmt.Fprintln(w, "once it captures, the agent")
+	fmt.Fprintf(w, "  keeps of its capabilities: %s\n", listed(h.Capabilities))
+	fmt.Fprintf(w, "  may make %d system calls, and gain no privileges: %t\n", h.Calls, h.NoNewPrivs)
+	if h.Locked {
+		fmt.Fprintln(w, "  has its memory locked: it is never swapped")
+	} else {
+		fmt.Fprintf(w, "  has memory that may be swapped (MemorySwapMax=0 of its unit keeps it from that): %s\n", h.WhyNot)
+	}
+	fmt.Fprintf(w, "  leaves no core dump: %t\n", h.NoCoreDump)
+	if h.Problem != "" {
+		fmt.Fprintf(w, "  problem: %s\n", h.Problem)
+	}
+	for _, a := range h.Attempts {
+		if !a.Refused {
+			fmt.Fprintf(w, "  was not refused: %s (%s)\n", a.What, a.Said)
+		}
+	}
+}
+
+func listed(words []string) string {
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
 }

@@ -14,6 +14,7 @@ import (
 	"kaimon/agent/internal/buffer"
 	"kaimon/agent/internal/config"
 	"kaimon/agent/internal/enrich"
+	"kaimon/agent/internal/harden"
 	"kaimon/agent/internal/identity"
 	"kaimon/agent/internal/probe"
 	"kaimon/agent/internal/ship"
@@ -43,6 +44,10 @@ func Run(stop <-chan struct{}, o Options) error {
 	if err := probe.Supported(); err != nil {
 		return err
 	}
+	memory := harden.Guard()
+	if !memory.Locked {
+		o.Log.Warn("memory_not_locked", "error", memory.WhyNot)
+	}
 	debug.SetMemoryLimit(int64(o.Config.BufferBytes) + beside)
 	debug.SetGCPercent(30)
 	h, err := openHome(o)
@@ -59,6 +64,13 @@ func Run(stop <-chan struct{}, o Options) error {
 		return err
 	}
 	defer capture.Close()
+	sealed, err := harden.Seal(memory, func() error { return rehearse(capture, &o) })
+	if err != nil {
+		o.Log.Warn("not_all_hardened", "error", err.Error())
+	}
+	o.Log.Info("hardened", "capabilities", sealed.Capabilities, "bounding", sealed.Bounding,
+		"no_new_privileges", sealed.NoNewPrivs, "calls_allowed", sealed.Calls,
+		"memory_locked", memory.Locked, "no_core_dump", memory.NoCoreDump)
 	rows := buffer.New(o.Config.BufferBytes)
 	shipper, err := ship.NewShipper(capture.CPUs())
 	if err != nil {

@@ -31,3 +31,9 @@ func apply(capture *probe.Capture, level *slog.LevelVar, c *config.Config) error
 	level.Set(least)
 	return nil
 }
+
+// rehearse does what a running agent does to the kernel from time to time.
+func rehearse(capture *probe.Capture, o *Options) error {
+	_, err := capture.Check()
+	return errors.Join(err, apply(capture, o.Level, &o.Config))
+}
