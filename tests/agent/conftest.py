@@ -355,13 +355,15 @@ def other_sink(tmp_path: Path) -> Iterator[Sink]:
 
 @pytest.fixture
 def start(sink: Sink, tmp_path: Path) -> Iterator[Callable[..., Agent]]:
-    """Start the agent with further arguments; it is ended with the test."""
+    """Start the agent with further arguments; it is ended with the test. It tells each occurrence unless it is asked to
+    collapse."""
     running: list[Agent] = []
 
     def run(
         *arguments: str, enroll: bool = True, ready: bool = True, at: Sink = sink, under: Sequence[str] = ()
     ) -> Agent:
-        agent = Agent(at, tmp_path if at is sink else at.folder, *arguments, enroll=enroll, under=under)
+        window = () if "--collapse-window" in arguments else ("--collapse-window", "0")
+        agent = Agent(at, tmp_path if at is sink else at.folder, *window, *arguments, enroll=enroll, under=under)
         running.append(agent)
         if ready:
             agent.wait_ready()

@@ -265,15 +265,15 @@ def odd_names(at: bytes) -> None:
 
 
 def deep(at: bytes) -> None:
-    """100 folders deep the walk gives up above the 64th at the least; the caller's own strings are kept whole."""
+    """300 folders deep the walk gives up above the 256th or so; the caller's own strings are kept whole."""
     here = os.getcwdb()
     os.chdir(at)
     path = at
-    for number in range(100):
+    for number in range(300):
         name = b"deep%03d" % number
         call("mkdir", name, 0o700)
         path += b"/" + name
-        expect("create", path, "requested" if number < 58 else "truncated", loose=number >= 58)
+        expect("create", path, "requested" if number < 240 else "truncated", loose=number >= 240)
         os.chdir(name)
     fd = call("open", b"bottom", CREAT | WR, 0o600)
     expect("create", path + b"/bottom", "truncated", loose=True)

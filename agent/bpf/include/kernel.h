@@ -26,11 +26,13 @@ enum {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
 enum {
 	BPF_ANY = 0,
 	BPF_F_NO_PREALLOC = 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 	BPF_F_MMAPABLE = 1024,
 	BPF_RB_NO_WAKEUP = 1,
 	BPF_RB_FORCE_WAKEUP = 2,
@@ -54,8 +56,13 @@ enum {
 #define FMODE_PATH	0x4000
 #define FMODE_CREATED	0x100000
 
+#define MAY_WRITE	2
+#define VM_WRITE	2
+#define VM_SHARED	8
+
 #define S_IFMT		0170000
 #define S_IFREG		0100000
+#define S_IFLNK		0120000
 #define S_IFBLK		0060000
 #define S_IFDIR		0040000
 #define S_ISDIR(m)	(((m) & S_IFMT) == S_IFDIR)
@@ -68,21 +75,25 @@ enum {
 #define MAP_ANONYMOUS	0x20
 
 #define MNT_INTERNAL	0x4000
+#define MNT_NS_INTERNAL	((__u64)-22)	/* of mounts that no namespace has */
 
 #define PROC_SUPER_MAGIC	0x9fa0
 #define SYSFS_MAGIC		0x62656572
 #define CGROUP_SUPER_MAGIC	0x27e0eb
 #define CGROUP2_SUPER_MAGIC	0x63677270
+#define OVERLAYFS_SUPER_MAGIC	0x794c7630
 
-#define TS_COMPAT	0x0002
+#define TS_COMPAT	0x0002	/* x86: a call of the 32-bit table */
+#define TIF_32BIT	22	/* arm64 */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long bx, cx, dx, si, di, bp, r8, r9, r10, orig_ax;
+	unsigned long bx, cx, dx, si, di, bp, r8, r9, r10, ax, orig_ax, ip, sp;
 };
 #elif defined(__TARGET_ARCH_arm64)
+struct user_pt_regs { __u64 regs[31]; };
 struct pt_regs {
 	__u64 regs[31];
 	__u64 orig_x0;
@@ -93,13 +104,13 @@ struct pt_regs {
 typedef struct { __u32 val; } kuid_t;
 typedef struct { __u32 val; } kgid_t;
 
-struct thread_info { __u32 status; };
+struct thread_info { unsigned long flags; __u32 status; };
 struct ns_common { __u32 inum; };
 struct mnt_namespace { struct ns_common ns; };
 struct nsproxy { struct mnt_namespace *mnt_ns; };
 struct cred { kuid_t uid, euid; kgid_t gid; };
 
-struct qstr { __u32 len; const unsigned char *name; };
+struct qstr { __u64 hash_len; __u32 len; const unsigned char *name; };
 struct super_block { __u32 s_dev; unsigned long s_magic; };
 struct inode { __u16 i_mode; struct super_block *i_sb; unsigned long i_ino; };
 struct hlist_bl_node { struct hlist_bl_node **pprev; };
@@ -117,7 +128,10 @@ struct mount {
 	struct mnt_namespace *mnt_ns;
 };
 struct path { struct vfsmount *mnt; struct dentry *dentry; };
-struct file { __u32 f_mode; struct path f_path; struct inode *f_inode; };
+struct file { __u32 f_mode, f_flags; struct path f_path; struct inode *f_inode; };
+struct vm_area_struct { unsigned long vm_flags; struct file *vm_file; };
+struct renamedata { struct dentry *old_dentry; };
+struct open_flags { int open_flag; };
 
 struct fdtable { __u32 max_fds; struct file **fd; };
 struct files_struct { struct fdtable *fdt; };
@@ -142,6 +156,7 @@ struct filename { const char *name; };
 struct io_cmd_data { __u8 data[56]; };
 struct io_cqe { int fd; };
 struct io_kiocb {
+	struct file *file;
 	struct io_cmd_data cmd;
 	__u8 opcode;
 	__u32 flags;
@@ -155,5 +170,29 @@ struct io_unlink { int dfd, flags; struct filename *filename; };
 struct io_mkdir { int dfd; __u16 mode; struct filename *filename; };
 
 #pragma clang attribute pop
+
+/*
+ * Reading what a pointer names: by a plain load where the kernel lets a program
+ * say what type it has (6.2 and newer), else by a call of a helper, which costs
+ * several times as much. The verifier knows which, and drops the other. `p` must
+ * be a plain variable: what it is read from would be looked for in the kernel.
+ */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __attribute__((section(".ksyms"), weak));
+
+enum bpf_func_id___later { BPF_FUNC_loop___later = 181 };
+
+/* Calls step(i, state) up to n times, until it returns 1. Since 5.17 the kernel does it, and reads the step but once. */
+#define turns(n, step, state)							\
+	do {									\
+		if (bpf_core_enum_value_exists(enum bpf_func_id___later, BPF_FUNC_loop___later)) \
+			bpf_loop(n, step, state, 0);				\
+		else								\
+			for (__u32 __i = 0; __i < (n) && !step(__i, state); __i++) \
+				;						\
+	} while (0)
+
+#define typed() (bpf_rdonly_cast != 0)
+#define as_typed(p) ((typeof(p))bpf_rdonly_cast((p), __builtin_btf_type_id(*(p), 1)))
+#define GET(p, ...) (typed() ? ___arrow(as_typed(p), ##__VA_ARGS__) : BPF_CORE_READ(p, ##__VA_ARGS__))
 
 #endif

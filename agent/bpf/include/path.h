@@ -1,218 +1,143 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Paths: walks from a dentry to the root, callers' strings, and the folders that are left out. */
+/* Paths: walks from a dentry to the root, and callers' strings. */
 #ifndef KAIMON_PATH_H
 #define KAIMON_PATH_H
 
-#define TURNS 72	/* 64 components and the mounts between them */
-
-struct config {
-	__u32 self_tgid;
-	__u32 mount_ns;
-	__u64 excluded_bits;	/* bit (inode % 64) of each folder left out */
-};
-
-struct config config;
-
-struct inode_key {
-	__u64 inode;
-	__u32 dev;
-	__u32 pad;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
-	__type(key, struct inode_key);
-	__type(value, __u8);
-} excluded_inodes SEC(".maps");
-
-#define PREFIX_BYTES 256
-
-struct prefix_key {
-	__u32 bits;
-	__u8 text[PREFIX_BYTES];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 128);
-	__type(key, struct prefix_key);
-	__type(value, __u8);
-} excluded_prefixes SEC(".maps");
-
-struct prefix_slot {
-	__u32 busy;
-	struct prefix_key key;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, SLOTS);
-	__type(key, __u32);
-	__type(value, struct prefix_slot);
-} prefix_slots SEC(".maps");
+#define TURNS 288	/* 256 components and the mounts between them */
 
 static __always_inline struct file *file_of(int fd)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files, *file = 0;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fdtable *table = task->files->fdt;
+	struct file *file = 0;
 
-	if (fd < 0 || !table || (__u32)fd >= BPF_CORE_READ(table, max_fds))
+	if (fd < 0 || (__u32)fd >= table->max_fds)
 		return 0;
-	files = BPF_CORE_READ(table, fd);
-	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	bpf_probe_read_kernel(&file, sizeof(file), table->fd + fd);
 	return file;
 }
 
-static __always_inline struct mount *mount_of(struct vfsmount *vfs)
+static __always_inline struct mount *mount_of(__u64 vfsmount)
 {
-	return (void *)vfs - bpf_core_field_offset(struct mount, mnt);
+	return (void *)(vfsmount - bpf_core_field_offset(struct mount, mnt));
 }
 
-static __always_inline bool left_out(struct dentry *dentry)
-{
-	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
-	struct inode_key key = {};
+/* A pointer as a plain number, which is all that a global function takes. */
+#define plain(place, pointer)							\
+	({									\
+		*(volatile __u64 *)&(place) = (__u64)(pointer);			\
+		*(volatile __u64 *)&(place);					\
+	})
 
-	key.inode = BPF_CORE_READ(inode, i_ino);
-	if (!(config.excluded_bits >> (key.inode & 63) & 1))
+struct walk {
+	struct scratch *s;
+	struct dentry *d;
+	struct mount *m;
+	__u32 off, from, room, bits;
+};
+
+/* One turn of a walk: a component, or the step over to the mount below. */
+static long walk_on(__u32 turn, void *state)
+{
+	struct walk *at = state;
+	struct dentry *d = at->d, *top, *parent;
+	struct mount *m = at->m;
+	struct scratch *s = at->s;
+	__u32 off = at->off & (DATA_BYTES - 1), len;
+
+	if (config.folder_bits && !s->verdict)
+		s->verdict = folder_verdict(d) & (EXCLUDED | INCLUDED);
+	top = GET(m, mnt.mnt_root);
+	parent = GET(d, d_parent);
+	if (d == top || d == parent) {
+		struct mount *over = GET(m, mnt_parent);
+
+		if (!over || over == m || d != top) {
+			at->bits = d == top ? 0 : PATH_DETACHED;
+			return 1;
+		}
+		at->d = GET(m, mnt_mountpoint);
+		at->m = over;
 		return 0;
-	key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	return bpf_map_lookup_elem(&excluded_inodes, &key) != 0;
+	}
+	len = GET(d, d_name.len) & 0xff;
+	opaque(len);
+	if (off - at->from + len >= at->room || off + len > DATA_BYTES - 512)
+		return 1;
+	off &= DATA_BYTES - 1;
+	len &= 0xff;
+	opaque(off);
+	opaque(len);
+	if (off > DATA_BYTES - 1 || bpf_probe_read_kernel(&s->data[off], len & 0xff, GET(d, d_name.name)))
+		return 1;
+	off += len;
+	off &= DATA_BYTES - 1;
+	s->data[off] = '/';
+	at->off = off + 1;
+	at->d = parent;
+	return 0;
 }
 
 /*
  * Appends the components from leaf to root at s->data[off], crossing mounts, and
- * returns bytes << 8 | path bits. A global function: the verifier reads it once,
- * and the offset is masked anew each turn so that its states converge.
+ * returns bytes << 8 | path bits; s->verdict then says what the folders on the
+ * way mean. A global function: the verifier reads it once a program.
  */
 __attribute__((noinline)) int walk(struct scratch *s, __u32 off, __u32 room, __u64 dentry, __u64 vfsmount)
 {
-	struct dentry *d = (void *)dentry;
 	struct mount *m;
+	struct walk at = { .s = s, .off = off, .from = off, .room = room, .bits = PATH_CUT };
 	struct mnt_namespace *ns;
-	__u32 from = off, bits = PATH_CUT;
-	__u32 excluded = 0;
 
 	if (!s)
 		return PATH_BASELESS;
+	s->verdict = KEPT;
 	if (!dentry || !vfsmount)
 		return PATH_BASELESS;
-	m = mount_of((void *)vfsmount);
-	for (int i = 0; i < TURNS; i++) {
-		struct dentry *top, *parent;
-		__u32 len;
-
-		off &= DATA_BYTES - 1;
-		opaque(off);
-		excluded |= left_out(d);
-		top = BPF_CORE_READ(m, mnt.mnt_root);
-		parent = BPF_CORE_READ(d, d_parent);
-		if (d == top || d == parent) {
-			struct mount *above = BPF_CORE_READ(m, mnt_parent);
-
-			if (!above || above == m || d != top) {
-				bits = d == top ? 0 : PATH_DETACHED;
-				break;
-			}
-			d = BPF_CORE_READ(m, mnt_mountpoint);
-			m = above;
-			continue;
-		}
-		len = BPF_CORE_READ(d, d_name.len) & 0xff;
-		opaque(len);
-		if (off - from + len >= room || off + len > DATA_BYTES - 512)
-			break;
-		off &= DATA_BYTES - 1;
-		len &= 0xff;
-		opaque(off);
-		opaque(len);
-		if (off > DATA_BYTES - 1 ||
-		    bpf_probe_read_kernel(&s->data[off], len & 0xff, BPF_CORE_READ(d, d_name.name)))
-			break;
-		off += len;
-		off &= DATA_BYTES - 1;
-		s->data[off] = '/';
-		off++;
-		d = parent;
+	at.d = (void *)dentry;
+	at.m = mount_of(vfsmount);
+	if (typed()) {
+		at.d = as_typed(at.d);
+		at.m = as_typed(at.m);
 	}
-	ns = BPF_CORE_READ(m, mnt_ns);
+	s->above = config.folder_bits ? folder_verdict(at.d) & ABOVE : 0;
+	s->verdict = 0;
+	turns(TURNS, walk_on, &at);
+	m = at.m;
+	ns = GET(m, mnt_ns);
 	if (!ns)
-		bits |= PATH_DETACHED;
-	else if (BPF_CORE_READ(ns, ns.inum) != config.mount_ns)
-		bits |= PATH_FOREIGN;
-	s->found_excluded |= excluded;
-	return (int)((off - from) << 8 | bits);
+		at.bits |= PATH_DETACHED;
+	else if (GET(ns, ns.inum) != config.mount_ns)
+		at.bits |= PATH_FOREIGN;
+	if (at.bits & PATH_CUT && !s->verdict)
+		s->verdict = KEPT;
+	s->verdict |= s->above;
+	return (int)((at.off - off) << 8 | at.bits);
 }
 
 /* Whether the caller's root is a folder below the root of its namespace. */
 static __always_inline bool chrooted(struct task_struct *task)
 {
-	struct dentry *root = BPF_CORE_READ(task, fs, root.dentry);
-	struct vfsmount *vfs = BPF_CORE_READ(task, fs, root.mnt);
-	struct mount *m, *above;
+	struct dentry *root = task->fs->root.dentry;
+	struct vfsmount *vfs = task->fs->root.mnt;
+	struct mount *m, *over;
 
-	if (root != BPF_CORE_READ(vfs, mnt_root))
+	if (root != vfs->mnt_root)
 		return 1;
-	m = mount_of(vfs);
-	above = BPF_CORE_READ(m, mnt_parent);
-	return above != m && BPF_CORE_READ(m, mnt_mountpoint) != BPF_CORE_READ(above, mnt.mnt_root);
-}
-
-/* Whether an absolute (or, with `below`, a relative) string names something left out, with no ".." to hide behind. */
-__attribute__((noinline)) int string_left_out(struct scratch *s, __u32 off, __u32 below)
-{
-	struct prefix_slot *slot = 0;
-	int answer = 0, ended = 0;
-	__u8 last = 0;
-
-	if (!s)
-		return 0;
-	for (__u32 i = 0; i < SLOTS && !slot; i++) {
-		__u32 key = i;
-		struct prefix_slot *one = bpf_map_lookup_elem(&prefix_slots, &key);
-
-		if (one && __sync_val_compare_and_swap(&one->busy, 0, 1) == 0)
-			slot = one;
-	}
-	if (!slot)
-		return 0;
-	off &= DATA_BYTES / 2 - 1;
-	opaque(off);
-	if (bpf_probe_read_kernel(slot->key.text, PREFIX_BYTES, &s->data[off]))
-		goto out;
-	for (int i = 0; i < PREFIX_BYTES; i++) {
-		__u8 c = slot->key.text[i];
-
-		if (!c) {
-			ended = 1;
-			break;
-		}
-		if (c == '.' && last == '.')
-			goto out;
-		last = c;
-	}
-	if (!ended)
-		goto out;
-	slot->key.bits = PREFIX_BYTES * 8;
-	answer = below ? 1 : bpf_map_lookup_elem(&excluded_prefixes, &slot->key) != 0;
-out:
-	__sync_lock_test_and_set(&slot->busy, 0);
-	return answer;
+	m = mount_of((__u64)vfs);
+	over = GET(m, mnt_parent);
+	return over != m && GET(m, mnt_mountpoint) != GET(over, mnt.mnt_root);
 }
 
 /*
  * Takes a string and the folder it starts from to s->data[off]. Returns
- * bytes << 8 | path bits; s->found_excluded then says whether it names something left out.
+ * bytes << 8 | path bits; s->verdict then says what the folders mean that it names.
  */
 __attribute__((noinline)) int take_string(struct scratch *s, __u32 off, int dir, __u64 user, __u64 kernel)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct dentry *dentry = 0;
-	struct vfsmount *vfs = 0;
-	__u32 bits = PATH_STRING, len = 1;
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 dentry = 0, vfs = 0;
+	__u32 bits = PATH_STRING, len = 1, verdict;
 	int base, absolute;
 	long n;
 
@@ -220,7 +145,7 @@ __attribute__((noinline)) int take_string(struct scratch *s, __u32 off, int dir,
 		return PATH_UNREAD;
 	off &= DATA_BYTES / 2 - 1;
 	opaque(off);
-	s->found_excluded = 0;
+	s->verdict = KEPT;
 	s->data[off] = 0;
 	if (user || kernel) {
 		n = user ? bpf_probe_read_user_str(&s->data[off], PATH_BYTES, (void *)user) :
@@ -233,28 +158,33 @@ __attribute__((noinline)) int take_string(struct scratch *s, __u32 off, int dir,
 	if (chrooted(task))
 		bits |= PATH_CHROOT;
 	if (absolute) {
-		dentry = BPF_CORE_READ(task, fs, root.dentry);
-		vfs = BPF_CORE_READ(task, fs, root.mnt);
+		dentry = plain(s->dentry, task->fs->root.dentry);
+		vfs = plain(s->mnt, task->fs->root.mnt);
 	} else if (dir == AT_FDCWD) {
-		dentry = BPF_CORE_READ(task, fs, pwd.dentry);
-		vfs = BPF_CORE_READ(task, fs, pwd.mnt);
+		dentry = plain(s->dentry, task->fs->pwd.dentry);
+		vfs = plain(s->mnt, task->fs->pwd.mnt);
 	} else {
 		struct file *file = file_of(dir);
 
 		if (file) {
-			dentry = BPF_CORE_READ(file, f_path.dentry);
-			vfs = BPF_CORE_READ(file, f_path.mnt);
+			dentry = plain(s->dentry, GET(file, f_path.dentry));
+			vfs = plain(s->mnt, GET(file, f_path.mnt));
 		}
 	}
 	if (!dentry)
 		return (int)(len << 8 | bits | PATH_BASELESS);
-	base = walk(s, off + len, PATH_BYTES + 1 - len, (__u64)dentry, (__u64)vfs);
-	if (config.excluded_bits) {
-		if (absolute && !s->found_excluded && !(base & PATH_FOREIGN) && !(bits & PATH_CHROOT))
-			s->found_excluded = string_left_out(s, off, 0);
-		else if (s->found_excluded)
-			s->found_excluded = string_left_out(s, off, 1);
+	base = walk(s, off + len, PATH_BYTES + 1 - len, dentry, vfs);
+	verdict = s->verdict;
+	if (config.folder_bits) {
+		__u32 named = string_verdict(s, off, absolute && !(base & PATH_FOREIGN) && !(bits & PATH_CHROOT));
+
+		/* What a relative string may lead into lies deeper than the folder that it starts from. */
+		if (named)
+			verdict = named;
+		else if (verdict & ABOVE && (!absolute || bits & PATH_CHROOT))
+			verdict = KEPT;
 	}
+	s->verdict = verdict;
 	bits |= base & 0xff;
 	len += (__u32)base >> 8;
 	return (int)(len << 8 | bits);

@@ -5,6 +5,10 @@
  *
  * A walked path is its components from leaf to root, each followed by '/'.
  * A string is the caller's bytes, a NUL, then the walked folder it starts from.
+ *
+ * A row that opens a window names its slot. The row that closes the window
+ * (HAS_REST) names the slot and the first row's number, and nothing else of
+ * what the first row said: user space remembers that.
  */
 #ifndef KAIMON_RECORD_H
 #define KAIMON_RECORD_H
@@ -44,11 +48,15 @@ enum has_bits {
 	HAS_FLAGS = 1 << 3,
 	HAS_EXE = 1 << 4,
 	HAS_TARGET = 1 << 5,
+	HAS_MODE_BEFORE = 1 << 6,
+	HAS_REST = 1 << 7,	/* closes the window in `window`, opened by row `first` */
 };
 
 struct record {
 	__u64 seq;
 	__u64 time_ns;
+	__u64 last_ns;		/* of several occurrences */
+	__u64 first;
 	__u64 start_ns;
 	__u64 exec_id;
 	__u64 inode;
@@ -64,9 +72,11 @@ struct record {
 	__u32 dev;
 	__s32 result;
 	__u32 mode;
+	__u32 mode_before;
 	__u32 flags;
 	__u32 type;		/* S_IFMT of the file, 0 = unknown */
 	__u32 count;
+	__u32 window;		/* slot + 1 of the window that this row opens; 0 = none */
 	__u32 path_bits;
 	__u16 operation;
 	__u16 has;

@@ -3,7 +3,24 @@
 #ifndef KAIMON_REPORT_H
 #define KAIMON_REPORT_H
 
-#define FILTERED 1
+enum hook {
+	AT_OPEN, AT_WRITE, AT_MMAP, AT_MPROTECT, AT_RENAME, AT_UNLINK, AT_RMDIR, AT_LINK,
+	AT_SYMLINK, AT_MKDIR, AT_MKNOD, AT_CHMOD, AT_CHOWN, AT_TRUNCATE, AT_SYS_EXIT, AT_IO_URING,
+	HOOKS,
+};
+
+/* How often each hook met the agent itself: its canary makes them fire, and looks. */
+struct own {
+	__u64 met[HOOKS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);	/* the loader makes it one a possible CPU */
+	__type(key, __u32);
+	__type(value, struct own);
+} owns SEC(".maps");
 
 struct process_key {
 	__u64 start_ns;
@@ -20,177 +37,320 @@ struct {
 	__type(value, __u8);
 } known SEC(".maps");
 
-/* What is to be said of one operation, before there is room to say it. */
-struct deed {
-	__u32 operation;
-	__u32 has;
-	__u32 mode;
-	__u32 flags;
-	__u32 type;
-	__s32 result;
-	struct file *file;
-	int dir, dir2;
-	__u64 str, str2;	/* in the caller's memory */
-	__u64 kstr, kstr2;	/* in the kernel's */
-	__u32 strings;		/* 0: by file */
-	__u32 link_text;
-};
-
-static __always_inline bool anonymous(struct file *file)
+static __always_inline bool itself(__u32 cpu, __u32 hook)
 {
-	return BPF_CORE_READ(file, f_path.mnt, mnt_flags) & MNT_INTERNAL;
+	struct own *own;
+
+	if (bpf_get_current_pid_tgid() >> 32 != config.self_tgid)
+		return 0;
+	own = bpf_map_lookup_elem(&owns, &cpu);
+	if (own)
+		count_add(own->met[hook & 15], 1);
+	return 1;
 }
 
 static __always_inline bool pseudo(struct inode *inode)
 {
-	__u64 magic = BPF_CORE_READ(inode, i_sb, s_magic);
+	__u64 magic = GET(inode, i_sb, s_magic);
 
 	return magic == PROC_SUPER_MAGIC || magic == SYSFS_MAGIC ||
 	       magic == CGROUP_SUPER_MAGIC || magic == CGROUP2_SUPER_MAGIC;
 }
 
-/* Whether an operation on this open file is none that we report. */
-static __always_inline bool unwatched(struct deed *deed, struct file *file)
+/*
+ * Whether the file lies in no file system that has a path, or is the file behind
+ * an overlay's: that has the overlay's path and another inode (before 6.8), or
+ * lies in a mount of the overlay's own.
+ */
+static __always_inline bool hidden(struct file *file, struct inode *inode)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	__u16 mode = BPF_CORE_READ(inode, i_mode);
+	struct vfsmount *vfs = GET(file, f_path.mnt);
+	struct dentry *dentry = GET(file, f_path.dentry);
+	struct inode *named = GET(dentry, d_inode);
 
-	if (anonymous(file))
+	return GET(vfs, mnt_flags) & MNT_INTERNAL ||
+	       (__u64)GET(mount_of((__u64)vfs), mnt_ns) == MNT_NS_INTERNAL ||
+	       (named != inode && GET(named, i_sb, s_magic) == OVERLAYFS_SUPER_MAGIC);
+}
+
+/* Whether an operation on this open file is none that we report. */
+static __always_inline bool unwatched(const struct brief *is, struct file *file, struct inode *inode)
+{
+	if (hidden(file, inode))
 		return 1;
-	if (deed->operation == OP_CHMOD || deed->operation == OP_CHOWN)
+	if (is->operation == OP_CHMOD || is->operation == OP_CHOWN)
 		return 0;
-	if (!S_ISREG(mode) && !S_ISBLK(mode))
+	if (is->type != S_IFREG && is->type != S_IFBLK)
 		return 1;
-	return deed->operation == OP_OPEN && (deed->flags & O_ACCMODE) == 0 && pseudo(inode);
+	return is->operation == OP_OPEN && (is->flags & O_ACCMODE) == 0 && pseudo(inode);
 }
 
 static __always_inline void describe_process(struct record *r)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	struct task_struct *parent = BPF_CORE_READ(leader, real_parent);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *leader = task->group_leader;
+	struct task_struct *parent = leader->real_parent;
+	__u64 ids = bpf_get_current_uid_gid();
 
-	r->tgid = bpf_get_current_pid_tgid() >> 32;
-	r->start_ns = BPF_CORE_READ(leader, start_boottime);
-	r->exec_id = BPF_CORE_READ(task, self_exec_id);
-	r->uid = bpf_get_current_uid_gid();
-	r->gid = bpf_get_current_uid_gid() >> 32;
-	r->euid = BPF_CORE_READ(task, cred, euid.val);
-	r->loginuid = bpf_core_field_exists(task->loginuid) ? BPF_CORE_READ(task, loginuid.val) : (__u32)-1;
-	r->mount_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	r->tgid = task->tgid;
+	r->start_ns = leader->start_boottime;
+	r->exec_id = task->self_exec_id;
+	r->uid = ids;
+	r->gid = ids >> 32;
+	r->euid = task->cred->euid.val;
+	r->loginuid = bpf_core_field_exists(task->loginuid) ? task->loginuid.val : (__u32)-1;
+	r->mount_ns = task->nsproxy->mnt_ns->ns.inum;
 	r->cgroup = bpf_get_current_cgroup_id();
-	r->ppid = BPF_CORE_READ(parent, tgid);
-	BPF_CORE_READ_INTO(&r->comm, leader, comm);
-	BPF_CORE_READ_INTO(&r->parent_comm, parent, group_leader, comm);
+	r->ppid = parent->tgid;
+	bpf_probe_read_kernel(r->comm, sizeof(r->comm), leader->comm);
+	bpf_probe_read_kernel(r->parent_comm, sizeof(r->parent_comm), parent->group_leader->comm);
 }
 
-static __always_inline __u32 add_walk(struct scratch *s, __u32 off, struct path *path, __u16 *len, __u32 shift)
+/* The inode that holds an overlay's file, where that is known. */
+static __always_inline struct inode *real_inode(struct inode *inode)
 {
-	int got = walk(s, off, PATH_BYTES, (__u64)path->dentry, (__u64)path->mnt);
+	struct dentry *upper = 0;
+	struct inode *real;
+
+	if (!config.overlay_upper || GET(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+		return inode;
+	bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + config.overlay_upper);
+	if (!upper)
+		return inode;
+	real = BPF_CORE_READ(upper, d_inode);
+	return real ? real : inode;
+}
+
+static __always_inline __u32 add_walk(struct scratch *s, __u32 off, __u64 dentry, __u64 mnt, __u16 *len, __u32 shift)
+{
+	int got = walk(s, off, PATH_BYTES, dentry, mnt);
 
 	*len = (__u32)got >> 8;
 	s->record.path_bits |= (got & 0xff) << shift;
 	return off + *len;
 }
 
-static __always_inline int report(struct counters *c, __u32 cpu, struct deed *deed)
+/* Writes the deed's paths, and says whether they are left out. */
+static __always_inline bool add_paths(struct scratch *s, __u32 *end)
 {
-	struct process_key process = {};
-	struct scratch *s = claim();
-	struct record *r;
-	struct path path = {};
-	__u32 off = 0, excluded = 0;
+	struct deed *deed = &s->deed;
+	struct record *r = &s->record;
+	bool out = 0, out2;
+	__u32 off = 0;
 	int got;
 
-	if (!s)
-		return emit(c, s, 0);
-	r = &s->record;
-	s->found_excluded = 0;
-	r->path_bits = 0;
-	r->path_len = r->target_len = r->exe_len = r->pad = 0;
-	r->inode = 0;
-	r->dev = 0;
-	r->has = deed->has;
 	if (deed->strings) {
 		got = take_string(s, 0, deed->dir, deed->str, deed->kstr);
 		off = r->path_len = (__u32)got >> 8;
 		r->path_bits |= got & 0xff;
-		excluded = s->found_excluded;
+		out = left_out(s->verdict) && !(deed->is.operation == OP_OPEN && deed->is.result);
 	} else if (deed->file) {
-		struct file *file = deed->file;
-		struct inode *inode = BPF_CORE_READ(file, f_inode);
-		struct dentry *dentry;
+		struct file *file = (void *)deed->file;
+		struct dentry *dentry = GET(file, f_path.dentry);
 
-		BPF_CORE_READ_INTO(&path, file, f_path);
-		dentry = path.dentry;
-		off = add_walk(s, 0, &path, &r->path_len, 0);
-		if (!BPF_CORE_READ(dentry, d_hash.pprev) && BPF_CORE_READ(dentry, d_parent) != dentry)
+		if (!GET(dentry, d_hash.pprev) && GET(dentry, d_parent) != dentry)
 			r->path_bits |= PATH_UNLINKED;
-		r->inode = BPF_CORE_READ(inode, i_ino);
-		r->dev = BPF_CORE_READ(inode, i_sb, s_dev);
-		r->has |= HAS_INODE;
-		excluded = s->found_excluded;
+		off = add_walk(s, 0, plain(s->dentry, dentry), plain(s->mnt, GET(file, f_path.mnt)), &r->path_len, 0);
+		out = left_out(s->verdict);
+		if (out && deed->is.operation == OP_OPEN && sensitive(s, off, GET(dentry, d_name.len)))
+			out = 0;
+	} else if (deed->dentry) {
+		if (deed->name_len) {
+			off = deed->name_len & 0xff;
+			bpf_probe_read_kernel(s->data, off, (void *)deed->name);
+			s->data[off] = '/';
+			off++;
+		}
+		got = off;
+		off = add_walk(s, off, deed->dentry, deed->mnt, &r->path_len, 0);
+		r->path_len += got;
+		out = left_out(s->verdict);
 	} else {
 		r->path_bits |= PATH_STRING | PATH_UNREAD;
 	}
-	if (deed->strings == 2) {
-		off &= DATA_BYTES - 1;
+	out2 = out;
+	off &= DATA_BYTES - 1;
+	if (deed->strings == 2 || deed->link_text) {
 		got = take_string(s, off, deed->dir2, deed->str2, deed->kstr2);
 		r->target_len = (__u32)got >> 8;
 		off += r->target_len;
 		r->path_bits |= (got & 0xff) << TARGET_SHIFT;
 		r->has |= HAS_TARGET;
 		if (!deed->link_text)
-			excluded &= s->found_excluded;
+			out2 = left_out(s->verdict);
+	} else if (deed->dentry2) {
+		off = add_walk(s, off, deed->dentry2, deed->mnt2, &r->target_len, TARGET_SHIFT);
+		r->has |= HAS_TARGET;
+		out2 = left_out(s->verdict);
 	}
-	if (excluded) {
+	*end = off;
+	return out && out2;
+}
+
+/*
+ * Numbers and sends the row of s->deed, releases s, and opens the window of the
+ * slot if there is one (slot + 1; 0 = none), which the caller has locked. A
+ * global function: the verifier reads it once a program.
+ */
+__attribute__((noinline)) int report(struct scratch *s, __u32 cpu, __u32 window)
+{
+	struct process_key process = {};
+	struct window *w = 0;
+	struct counters *c;
+	struct record *r;
+	struct deed *deed;
+	__u32 off = 0, slot = window - 1;
+	bool out;
+
+	if (!s)
+		return FILTERED;
+	c = bpf_map_lookup_elem(&cpus, &cpu);
+	if (!c)
+		return FILTERED;
+	if (window)
+		w = bpf_map_lookup_elem(&windows, &slot);
+	if (w)
+		close_window(c, cpu, s, w, slot);
+	r = &s->record;
+	deed = &s->deed;
+	r->path_bits = 0;
+	r->path_len = r->target_len = r->exe_len = r->pad = 0;
+	r->has = deed->is.has;
+	out = add_paths(s, &off);
+	if (!out && config.flags & (ONLY_PROGRAMS | NOT_PROGRAMS) && program_left_out()) {
+		struct file *file = (void *)deed->file;
+
+		out = !(deed->is.operation == OP_OPEN && file &&
+			sensitive(s, r->path_len, GET(file, f_path.dentry, d_name.len)));
+	}
+	if (out) {
 		release(s);
+		if (w)
+			w->state = LEFT_OUT;
 		return FILTERED;
 	}
-	r->operation = deed->operation;
-	r->mode = deed->mode;
-	r->flags = deed->flags;
-	r->type = deed->type;
-	r->result = deed->result;
-	r->count = 1;
+	r->inode = deed->inode;
+	r->dev = deed->dev;
+	r->operation = deed->is.operation;
+	r->mode = deed->is.mode;
+	r->mode_before = deed->is.mode_before;
+	r->flags = deed->is.flags;
+	r->type = deed->is.type;
+	r->result = deed->is.result;
+	r->window = w ? window : 0;
+	r->first = 0;
 	r->cpu = cpu;
-	r->time_ns = bpf_ktime_get_boot_ns();
+	r->time_ns = r->last_ns = deed->time_ns;
 	describe_process(r);
 	process.tgid = r->tgid;
 	process.start_ns = r->start_ns;
 	process.exec_id = r->exec_id;
 	if (!bpf_map_lookup_elem(&known, &process)) {
-		struct task_struct *task = (void *)bpf_get_current_task();
-		struct file *exe = BPF_CORE_READ(task, mm, exe_file);
+		struct task_struct *task = bpf_get_current_task_btf();
+		struct file *exe = task->mm->exe_file;
 
 		if (exe) {
-			BPF_CORE_READ_INTO(&path, exe, f_path);
 			off &= DATA_BYTES - 1;
-			off = add_walk(s, off, &path, &r->exe_len, EXE_SHIFT);
+			off = add_walk(s, off, plain(s->dentry, exe->f_path.dentry), plain(s->mnt, exe->f_path.mnt),
+				       &r->exe_len, EXE_SHIFT);
 			r->has |= HAS_EXE;
 		}
 	}
-	got = emit(c, s, off);
-	if (!got && r->has & HAS_EXE) {
-		__u8 yes = 1;
+	if (!emit(c, s, off, 1)) {
+		if (r->has & HAS_EXE) {
+			__u8 yes = 1;
 
-		bpf_map_update_elem(&known, &process, &yes, BPF_ANY);
+			bpf_map_update_elem(&known, &process, &yes, BPF_ANY);
+		}
+		if (w) {
+			w->state = OPEN;
+			w->first = r->seq;
+		}
 	}
 	release(s);
-	return got;
+	return TOLD;
 }
 
-static __always_inline int consider(struct counters *c, __u32 cpu, struct deed *deed, struct file *file)
+/* An empty deed to fill in; null if there is no room, and then lost() is all that is left to do. */
+static __always_inline struct scratch *new_deed(const struct brief *is)
 {
-	if (bpf_get_current_pid_tgid() >> 32 == config.self_tgid)
-		return FILTERED;
-	if (file) {
-		if (unwatched(deed, file))
-			return FILTERED;
-		deed->file = file;
-		deed->type = BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT;
+	struct scratch *s = claim();
+
+	if (s) {
+		__builtin_memset(&s->deed, 0, sizeof(s->deed));
+		s->deed.is = *is;
+		s->deed.time_ns = bpf_ktime_get_boot_ns();
 	}
-	return report(c, cpu, deed);
+	return s;
+}
+
+static __always_inline int lost(__u32 cpu)
+{
+	struct counters *c = bpf_map_lookup_elem(&cpus, &cpu);
+
+	if (c)
+		emit(c, 0, 0, 1);
+	return TOLD;
+}
+
+/* An operation on an open file. */
+static __always_inline int consider_file(__u32 cpu, struct brief *is, struct file *file)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct inode *inode = GET(file, f_inode), *real;
+	struct window_key k = {};
+	struct dentry *dentry;
+	struct window *w = 0;
+	struct scratch *s;
+	__u32 slot = 0;
+	__u64 now = 0;
+	int outcome;
+
+	if (itself(cpu, is->hook))
+		return FILTERED;
+	is->type = GET(inode, i_mode) & S_IFMT;
+	if (unwatched(is, file, inode))
+		return FILTERED;
+	if (config.window_ns && (is->operation == OP_OPEN || is->operation == OP_WRITE)) {
+		now = bpf_ktime_get_boot_ns();
+		dentry = GET(file, f_path.dentry);
+		k.dentry = (__u64)dentry;
+		k.mnt = (__u64)GET(file, f_path.mnt);
+		k.parent = (__u64)GET(dentry, d_parent);
+		k.name = GET(dentry, d_name.hash_len);
+		k.cred = (__u64)task->cred;
+		k.tgid = task->tgid;
+		k.what = is->operation;
+		if (is->operation == OP_OPEN)
+			k.what |= (is->flags & O_ACCMODE) << 8;
+		slot = slot_of(cpu, GET(inode, i_ino), &k);
+		w = bpf_map_lookup_elem(&windows, &slot);
+		if (w && !lock_window(w))
+			w = 0;
+		if (w) {
+			outcome = repeat(w, &k, now);
+			if (outcome != TOLD)
+				return outcome;
+		}
+	}
+	s = new_deed(is);
+	if (!s) {
+		if (w)
+			unlock_window(w);
+		return lost(cpu);
+	}
+	real = real_inode(inode);
+	s->deed.file = (__u64)file;
+	s->deed.inode = GET(real, i_ino);
+	s->deed.dev = GET(real, i_sb, s_dev);
+	s->deed.is.has |= HAS_INODE;
+	outcome = report(s, cpu, w ? slot + 1 : 0);
+	if (w) {
+		w->key = k;
+		w->began = now;
+		unlock_window(w);
+	}
+	return outcome;
 }
 
 #endif

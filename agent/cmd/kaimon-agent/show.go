@@ -56,7 +56,7 @@ func try() report {
 	if err := probe.Supported(); err != nil {
 		return report{Error: err.Error()}
 	}
-	capture, err := probe.Open(nil)
+	capture, err := probe.Open(probe.Auto, nil, probe.Filter{})
 	if err != nil {
 		return report{Error: err.Error()}
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"kaimon/agent/internal/account"
@@ -16,6 +17,7 @@ import (
 	"kaimon/agent/internal/enrich"
 	"kaimon/agent/internal/harden"
 	"kaimon/agent/internal/identity"
+	"kaimon/agent/internal/paths"
 	"kaimon/agent/internal/probe"
 	"kaimon/agent/internal/ship"
 	"kaimon/agent/internal/wire"
@@ -85,17 +87,19 @@ func Run(stop <-chan struct{}, o Options) error {
 		AgentVersion: Version, CaptureMode: capture.Mode, Host: h.host,
 	}
 	o.Log.Info("capturing", "agent_id", credential.AgentID, "load_id", shipper.Header.LoadID, "mode", capture.Mode,
-		"blind_spots", capture.BlindSpots(), "excluded", len(capture.Excluded))
+		"blind_spots", capture.BlindSpots())
 	return work(stop, o, capture, rows, shipper)
 }
 
 // work runs the collector and the shipper until stop, then within a bounded time delivers what is left.
 func work(stop <-chan struct{}, o Options, capture *probe.Capture, rows *buffer.Buffer, shipper *ship.Shipper) error {
 	log := o.Log
+	var sensitive atomic.Pointer[paths.Patterns]
+	sensitive.Store(paths.NewPatterns(o.Config.Sensitive))
 	c := &collector{
 		from: kernel{capture}, to: rows, processes: enrich.NewProcesses(knownProcesses), log: log,
 		cpus: capture.CPUs(), cutEvery: o.Config.CutInterval, beatEvery: o.Config.Heartbeat,
-		cutSize: min(cutSize, o.Config.BufferBytes/8),
+		cutSize: min(cutSize, o.Config.BufferBytes/8), sensitive: &sensitive,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -104,7 +108,7 @@ func work(stop <-chan struct{}, o Options, capture *probe.Capture, rows *buffer.
 	go watch(ctx, capture, rows, log)
 	watcher := &config.Watcher{
 		Source: o.Source, Now: o.Config, Ask: o.Reload, Log: log,
-		Apply: func(next config.Config) error { return apply(capture, o.Level, &next) },
+		Apply: func(next config.Config) error { return apply(capture, &sensitive, o.Level, &next) },
 	}
 	go watcher.Run(ctx)
 
@@ -115,11 +119,15 @@ func work(stop <-chan struct{}, o Options, capture *probe.Capture, rows *buffer.
 	deadline := time.AfterFunc(o.Config.StopTimeout, cancel)
 	defer deadline.Stop()
 	problem := capture.Detach()
+	whole, err := capture.SweepAll(finishWithin)
+	if err != nil || !whole {
+		problem = errors.Join(problem, err, errors.New("some repeats could not be told; they stay pending"))
+	}
 	if !c.finish(finishWithin) {
 		problem = errors.Join(problem, errors.New("the counters never came to rest"))
 		cancel()
 	}
-	err := <-shipped
+	err = <-shipped
 	if err != nil {
 		_, waiting, _ := rows.State()
 		waiting.Add(shipper.Undelivered())
@@ -161,3 +169,4 @@ func (k kernel) Snapshot() (account.Snapshot, bool)          { return k.Capture.
 func (k kernel) End() uint64                                 { return k.Ring.End() }
 func (k kernel) Read(end uint64, f func(sample []byte)) bool { return k.Ring.Read(end, f) }
 func (k kernel) Wait(milliseconds int) error                 { return k.Ring.Wait(milliseconds) }
+func (k kernel) Windows() int                                { return k.CPUs() * probe.Windows }

@@ -3,6 +3,7 @@ package agent
 
 import (
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"kaimon/agent/internal/account"
@@ -19,6 +20,8 @@ type source interface {
 	End() uint64
 	Read(end uint64, f func(sample []byte)) bool
 	Wait(milliseconds int) error
+	Sweep() error
+	Windows() int
 }
 
 // collector turns samples into lines and cuts them into segments whose counters are exact.
@@ -31,18 +34,30 @@ type collector struct {
 	cutEvery  time.Duration
 	beatEvery time.Duration
 	cutSize   int
+	sensitive *atomic.Pointer[paths.Patterns] // opens of such files are shed last
 
+	openers []opener // by window: what the row said that opened it
+	swept   time.Time
 	open    *buffer.Segment
 	lastDue time.Time
 	now     time.Time
 	record  decode.Record
 	path    []byte
 	target  []byte
+	rest    []byte
 	events  uint64
+}
+
+// opener is the row that opened a window: its repeats are told like it.
+type opener struct {
+	seq   uint64
+	class buffer.Class
+	rest  []byte // of its line, behind the Moment
 }
 
 const (
 	pollMilliseconds = 50
+	sweepEvery       = 250 * time.Millisecond
 	cutSize          = 1 << 20
 	// stuckSize is how much an open segment may hold when no cut can be had; then the ring fills, and counts.
 	stuckSize = 16 << 20
@@ -53,6 +68,7 @@ const (
 // run collects until stop is closed. What is then in the ring is for finish.
 func (c *collector) run(stop <-chan struct{}) error {
 	c.open = buffer.NewSegment(c.cpus)
+	c.openers = make([]opener, c.from.Windows())
 	c.lastDue = time.Now()
 	for {
 		select {
@@ -63,13 +79,21 @@ func (c *collector) run(stop <-chan struct{}) error {
 		if err := c.from.Wait(pollMilliseconds); err != nil {
 			return err
 		}
-		c.step()
+		if err := c.step(); err != nil {
+			return err
+		}
 	}
 }
 
-// step empties the ring and cuts if it is time to.
-func (c *collector) step() {
+// step has windows closed, empties the ring and cuts if it is time to.
+func (c *collector) step() error {
 	c.tick()
+	if c.now.Sub(c.swept) >= sweepEvery {
+		c.swept = c.now
+		if err := c.from.Sweep(); err != nil {
+			return err
+		}
+	}
 	if c.open.Size() < stuckSize {
 		c.from.Read(c.from.End(), func(sample []byte) { c.take(sample, nil, nil) })
 	}
@@ -78,6 +102,7 @@ func (c *collector) step() {
 	if due || c.open.Size() >= c.cutSize {
 		c.cut(due, false)
 	}
+	return nil
 }
 
 func (c *collector) tick() {
@@ -130,17 +155,41 @@ func (c *collector) take(sample []byte, now account.Snapshot, late *buffer.Segme
 		c.log.Error("record_malformed", "cpu", r.CPU, "seq", r.Seq, "error", err.Error())
 		return
 	}
-	class := classOf(r)
-	to.Append(class, c.line(to.Lines(class)), r.CPU, uint64(r.Count))
+	class, rest := c.tell(r)
+	moment := wire.Moment{
+		TimeUs: c.processes.Clock.Micros(r.TimeNs), LastUs: c.processes.Clock.Micros(r.LastNs), TimeNs: r.TimeNs,
+		Count: uint64(r.Count), CPU: r.CPU, Seq: r.Seq,
+	}
+	to.Append(class, append(moment.AppendTo(to.Lines(class)), rest...), r.CPU, uint64(r.Count))
 	c.events += uint64(r.Count)
 }
 
-// line appends the record at hand as a line of the batch.
-func (c *collector) line(dst []byte) []byte {
-	r := &c.record
+// tell says how dear the record at hand is, and what its line says behind the moment. The result is valid until the
+// next call.
+func (c *collector) tell(r *decode.Record) (buffer.Class, []byte) {
+	var slot *opener
+	if n := int(r.Window); n > 0 && n <= len(c.openers) {
+		slot = &c.openers[n-1]
+	}
+	if r.Has&decode.HasRest != 0 && slot != nil && slot.rest != nil && slot.seq == r.First {
+		return slot.class, slot.rest
+	}
+	path := c.describe(r)
+	class := classOf(r)
+	if class == buffer.Opens && c.sensitive.Load().Match(path) {
+		class = buffer.Dearest
+	}
+	if slot != nil && r.Has&decode.HasRest == 0 {
+		slot.seq, slot.class, slot.rest = r.Seq, class, append(slot.rest[:0], c.rest...)
+	}
+	return class, c.rest
+}
+
+// describe puts into c.rest what the record's line says behind the moment, and returns its path.
+func (c *collector) describe(r *decode.Record) []byte {
 	process := c.processes.Of(r)
 	event := wire.Event{
-		Record: r, TimeUs: c.processes.Clock.Micros(r.TimeNs), StartUs: process.StartUs,
+		Record: r, StartUs: process.StartUs,
 		FileType: fileType(r.Type), Access: access(r), User: c.processes.User(r, process, c.now),
 		Exe: process.Exe, ContainerID: process.ContainerID,
 	}
@@ -155,7 +204,8 @@ func (c *collector) line(dst []byte) []byte {
 		}
 		event.Target, event.HasTarget, event.Status = c.target, true, max(event.Status, status)
 	}
-	return event.AppendTo(dst)
+	c.rest = event.AppendTo(c.rest[:0])
+	return c.path
 }
 
 // finish closes the last segment, once the programs are detached.

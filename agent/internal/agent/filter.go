@@ -1,33 +1,38 @@
 package agent
 
 import (
-	"errors"
+	"fmt"
 	"log/slog"
-	"slices"
+	"sync/atomic"
 
 	"kaimon/agent/internal/config"
+	"kaimon/agent/internal/paths"
 	"kaimon/agent/internal/probe"
 )
 
-// openCapture loads the programs with the filters of the settings.
-func openCapture(c *config.Config) (*probe.Capture, error) {
-	if len(c.Include)+len(c.OnlyProcesses)+len(c.ExcludeProcesses) > 0 || c.Mode != "auto" && c.Mode != probe.SysExit {
-		return nil, errNotYet
+// filterOf is what the settings say of what is captured.
+func filterOf(c *config.Config) probe.Filter {
+	return probe.Filter{
+		Include: c.Include, Exclude: c.Exclude, OnlyProcesses: c.OnlyProcesses, ExcludeProcesses: c.ExcludeProcesses,
+		Sensitive: c.Sensitive, Collapse: c.CollapseWindow,
 	}
-	return probe.Open(append([]string{c.StateDir}, c.Exclude...))
 }
 
-var errNotYet = errors.New("this version cannot include, tell processes apart, nor capture in another mode than sys_exit")
+// openCapture loads the programs with the filters of the settings.
+func openCapture(c *config.Config) (*probe.Capture, error) {
+	return probe.Open(c.Mode, []string{c.StateDir}, filterOf(c))
+}
 
-// apply puts hot settings into force.
-func apply(capture *probe.Capture, level *slog.LevelVar, c *config.Config) error {
-	if !slices.Equal(capture.Excluded[1:], c.Exclude) {
-		return errors.New("this version takes other folders only when it starts")
-	}
+// apply puts hot settings into force, all or none.
+func apply(capture *probe.Capture, sensitive *atomic.Pointer[paths.Patterns], level *slog.LevelVar, c *config.Config) error {
 	least, err := config.Level(c.LogLevel)
 	if err != nil {
 		return err
 	}
+	if err := capture.Apply(filterOf(c)); err != nil {
+		return fmt.Errorf("filter anew: %w", err)
+	}
+	sensitive.Store(paths.NewPatterns(c.Sensitive))
 	level.Set(least)
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"kaimon/agent/internal/buffer"
 	"kaimon/agent/internal/decode"
 	"kaimon/agent/internal/enrich"
+	"kaimon/agent/internal/paths"
 	"kaimon/agent/internal/ship"
 	"kaimon/agent/internal/wire"
 )
@@ -41,7 +43,57 @@ type modelKernel struct {
 	consumed uint64
 	longest  int
 	unquiet  int // how many snapshots will find no quiet moment
+	windows  []modelWindow
 }
+
+// modelWindow is an open window: its slot, and what its first row said.
+type modelWindow struct {
+	cpu       int
+	first     uint64
+	count     uint64
+	operation decode.Operation
+}
+
+const modelWindows = 8 // a CPU
+
+// repeat counts one more occurrence in a window, or closes it.
+func (k *modelKernel) repeat(slot int) {
+	w := &k.windows[slot]
+	c := &k.cpus[w.cpu]
+	if k.random.IntN(4) > 0 {
+		c.Seen++
+		c.Pending++
+		w.count++
+		return
+	}
+	k.closeWindow(slot)
+}
+
+func (k *modelKernel) closeWindow(slot int) {
+	w := &k.windows[slot]
+	c := &k.cpus[w.cpu]
+	if w.count > 0 {
+		raw := sample(uint32(w.cpu), c.NextSeq, w.operation, uint32(w.count), nil)
+		binary.LittleEndian.PutUint64(raw[24:], w.first)
+		binary.LittleEndian.PutUint32(raw[124:], uint32(slot+1))
+		binary.LittleEndian.PutUint16(raw[134:], decode.HasRest)
+		raw[128] = paths.String | paths.Unread
+		k.samples = append(k.samples, raw)
+		c.NextSeq++
+		c.Pending -= w.count
+	}
+	*w = modelWindow{}
+}
+
+func (k *modelKernel) Sweep() error {
+	if k.windows == nil {
+		k.windows = make([]modelWindow, k.Windows())
+	}
+	k.closeWindow(k.random.IntN(len(k.windows)))
+	return nil
+}
+
+func (k *modelKernel) Windows() int { return len(k.cpus) * modelWindows }
 
 func (k *modelKernel) happen(n int) {
 	for range n {
@@ -65,13 +117,28 @@ func (k *modelKernel) happen(n int) {
 			c.Scratch.Add(account.Tally{Rows: 1, Events: count})
 			continue
 		}
+		if len(k.windows) > 0 && k.random.IntN(3) == 0 {
+			slot := k.random.IntN(len(k.windows))
+			if c.Seen -= count; k.windows[slot].operation != 0 {
+				k.repeat(slot)
+			}
+			continue
+		}
 		operation := decode.Operation(1 + k.random.IntN(int(decode.MmapWrite)))
 		name := make([]byte, 1+k.random.IntN(k.longest))
 		for i := range name {
 			name[i] = byte(1 + k.random.IntN(255))
 		}
 		name = append(bytes.ReplaceAll(name, []byte{'/'}, []byte{'.'}), '/')
-		k.samples = append(k.samples, sample(uint32(cpu), c.NextSeq, operation, uint32(count), name))
+		raw := sample(uint32(cpu), c.NextSeq, operation, uint32(count), name)
+		if len(k.windows) > 0 && k.random.IntN(3) == 0 {
+			slot := cpu*modelWindows + k.random.IntN(modelWindows)
+			k.closeWindow(slot)
+			binary.LittleEndian.PutUint64(raw, c.NextSeq)
+			binary.LittleEndian.PutUint32(raw[124:], uint32(slot+1))
+			k.windows[slot] = modelWindow{cpu: cpu, first: c.NextSeq, operation: operation}
+		}
+		k.samples = append(k.samples, raw)
 		c.NextSeq++
 	}
 }
@@ -79,12 +146,12 @@ func (k *modelKernel) happen(n int) {
 func sample(cpu uint32, seq uint64, operation decode.Operation, count uint32, path []byte) []byte {
 	raw := make([]byte, decode.Size, decode.Size+len(path))
 	binary.LittleEndian.PutUint64(raw[0:], seq)
-	binary.LittleEndian.PutUint32(raw[48:], cpu)
-	binary.LittleEndian.PutUint32(raw[52:], 42)
-	binary.LittleEndian.PutUint32(raw[100:], count)
-	binary.LittleEndian.PutUint16(raw[108:], uint16(operation))
-	binary.LittleEndian.PutUint16(raw[112:], uint16(len(path)))
-	copy(raw[120:], "model")
+	binary.LittleEndian.PutUint32(raw[64:], cpu)
+	binary.LittleEndian.PutUint32(raw[68:], 42)
+	binary.LittleEndian.PutUint32(raw[120:], count)
+	binary.LittleEndian.PutUint16(raw[132:], uint16(operation))
+	binary.LittleEndian.PutUint16(raw[136:], uint16(len(path)))
+	copy(raw[144:], "model")
 	return append(raw, path...)
 }
 
@@ -288,6 +355,7 @@ func model(t *testing.T, seed uint64, limit, longest, rounds, most int, calm boo
 	c := &collector{
 		from: kernel, to: rows, processes: enrich.NewProcesses(16), log: shipper.Log, cpus: cpus,
 		cutEvery: time.Hour, beatEvery: time.Hour, cutSize: 1 << 30, open: buffer.NewSegment(cpus), lastDue: time.Now(),
+		openers: make([]opener, kernel.Windows()), sensitive: patterns("f"),
 	}
 	shipped := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -299,7 +367,9 @@ func model(t *testing.T, seed uint64, limit, longest, rounds, most int, calm boo
 	}()
 	for round := range rounds {
 		kernel.happen(random.IntN(200))
-		c.step()
+		if err := c.step(); err != nil {
+			t.Fatal(err)
+		}
 		if random.IntN(3) == 0 {
 			kernel.unquiet = random.IntN(2)
 			c.cut(random.IntN(2) == 0, false)
@@ -368,14 +438,76 @@ func TestTheBooksBalanceWhenWhatIsLeftAfterSheddingIsTooLarge(t *testing.T) {
 func TestAMalformedRecordIsCountedAndTheRestGoesOn(t *testing.T) {
 	c := &collector{
 		to: buffer.New(1 << 20), processes: enrich.NewProcesses(4), log: slog.New(slog.DiscardHandler), cpus: 2,
-		open: buffer.NewSegment(2),
+		open: buffer.NewSegment(2), sensitive: patterns(), openers: make([]opener, 4),
 	}
 	good := sample(1, 0, decode.Open, 1, []byte("f/"))
 	bad := sample(1, 1, decode.Open, 1, []byte("f/"))
-	bad[112]++
+	bad[136]++
 	c.take(good, nil, nil)
 	c.take(bad, nil, nil)
 	if c.open.Rows()[1].Rows != 1 || c.open.Shed[1].Rows != 1 {
 		t.Errorf("rows %v, shed %v", c.open.Rows(), c.open.Shed)
+	}
+}
+
+func patterns(of ...string) *atomic.Pointer[paths.Patterns] {
+	var p atomic.Pointer[paths.Patterns]
+	p.Store(paths.NewPatterns(of))
+	return &p
+}
+
+func TestRepeatsAreToldLikeTheRowThatOpenedTheirWindow(t *testing.T) {
+	c := &collector{
+		to: buffer.New(1 << 20), processes: enrich.NewProcesses(4), log: slog.New(slog.DiscardHandler), cpus: 2,
+		open: buffer.NewSegment(2), sensitive: patterns("secret"), openers: make([]opener, 4),
+	}
+	first := sample(1, 7, decode.Open, 1, []byte("secret/dir/"))
+	binary.LittleEndian.PutUint32(first[124:], 3)
+	rest := sample(1, 9, decode.Open, 5, nil)
+	binary.LittleEndian.PutUint64(rest[24:], 7)
+	binary.LittleEndian.PutUint32(rest[124:], 3)
+	binary.LittleEndian.PutUint16(rest[134:], decode.HasRest)
+	rest[128] = paths.String | paths.Unread
+	stranger := bytes.Clone(rest)
+	binary.LittleEndian.PutUint64(stranger, 10)
+	binary.LittleEndian.PutUint64(stranger[24:], 8)
+	for _, raw := range [][]byte{first, sample(1, 8, decode.Open, 1, []byte("other/")), rest, stranger} {
+		c.take(raw, nil, nil)
+	}
+	type row struct {
+		Seq, Count uint64
+		Path       string
+		Status     string `json:"path_status"`
+		LastTime   *int64 `json:"last_time"`
+	}
+	var rows []row
+	err := c.open.Each(func(lines []byte) error {
+		for one := range bytes.Lines(lines) {
+			var r row
+			if err := json.Unmarshal(one, &r); err != nil {
+				return err
+			}
+			rows = append(rows, r)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byNumber := map[uint64]row{}
+	for _, r := range rows {
+		byNumber[r.Seq] = r
+	}
+	if len(rows) != 4 || byNumber[7].Path != "/dir/secret" || byNumber[7].LastTime != nil {
+		t.Errorf("%+v", rows)
+	}
+	if r := byNumber[9]; r.Path != "/dir/secret" || r.Count != 5 || r.LastTime == nil || r.Status != "resolved" {
+		t.Errorf("the repeats: %+v", r)
+	}
+	if r := byNumber[10]; r.Path != "" || r.Status != "unresolved" {
+		t.Errorf("repeats of an unknown row have its path: %+v", r)
+	}
+	if c.open.Size() == 0 || len(rows) != 4 {
+		t.Error("a row is lost")
 	}
 }

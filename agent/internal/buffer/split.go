@@ -85,7 +85,11 @@ func Split(s *Segment, before account.Snapshot) (first, second *Segment, err err
 		first.Shed[cpu] = shed
 		second.Shed[cpu].Rows -= shed.Rows
 		second.Shed[cpu].Events -= shed.Events
-		c.Seen += got.Events + ring.Events + scratch.Events + shed.Events
+		// Some of them were pending before, and so are among what had been seen.
+		events := got.Events + ring.Events + scratch.Events + shed.Events
+		told := min(c.Pending, events)
+		c.Pending -= told
+		c.Seen += events - told
 	}
 	return first, second, nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // Size of a record's header in bytes; struct record in bpf/include/record.h.
-const Size = 152
+const Size = 176
 
 // What a record has; enum has_bits.
 const (
@@ -19,6 +19,8 @@ const (
 	HasFlags
 	HasExe
 	HasTarget
+	HasModeBefore
+	HasRest // it closes a window; all that the row which opened it said holds for it too
 )
 
 // Operation is what was done; enum operation.
@@ -48,9 +50,11 @@ func (o Operation) String() string { return operations[o] }
 
 // Record is one row as the kernel tells it. Its byte slices point into the ring: copy what is to be kept.
 type Record struct {
-	Seq, TimeNs, StartNs, ExecID, Inode, Cgroup       uint64
+	Seq, TimeNs, LastNs, First                        uint64
+	StartNs, ExecID, Inode, Cgroup                    uint64
 	CPU, PID, PPID, UID, EUID, GID, LoginUID, MountNS uint32
-	Dev, Mode, Flags, Type, Count                     uint32
+	Dev, Mode, ModeBefore, Flags, Type, Count         uint32
+	Window                                            uint32 // slot + 1 of the window that it opens or closes; 0 = none
 	Result                                            int32
 	Operation                                         Operation
 	Has                                               uint16
@@ -70,16 +74,17 @@ func Decode(raw []byte, r *Record) error {
 	u64 := binary.LittleEndian.Uint64
 	u32 := binary.LittleEndian.Uint32
 	u16 := binary.LittleEndian.Uint16
-	r.Seq, r.TimeNs, r.StartNs = u64(raw[0:]), u64(raw[8:]), u64(raw[16:])
-	r.ExecID, r.Inode, r.Cgroup = u64(raw[24:]), u64(raw[32:]), u64(raw[40:])
-	r.CPU, r.PID, r.PPID = u32(raw[48:]), u32(raw[52:]), u32(raw[56:])
-	r.UID, r.EUID, r.GID, r.LoginUID = u32(raw[60:]), u32(raw[64:]), u32(raw[68:]), u32(raw[72:])
-	r.MountNS, r.Dev, r.Result = u32(raw[76:]), u32(raw[80:]), int32(u32(raw[84:]))
-	r.Mode, r.Flags, r.Type, r.Count = u32(raw[88:]), u32(raw[92:]), u32(raw[96:]), u32(raw[100:])
-	r.PathBits, r.TargetBits, r.ExeBits = raw[104], raw[105], raw[106]
-	r.Operation, r.Has = Operation(u16(raw[108:])), u16(raw[110:])
-	path, target, exe := int(u16(raw[112:])), int(u16(raw[114:])), int(u16(raw[116:]))
-	r.Comm, r.ParentComm = untilNul(raw[120:136]), untilNul(raw[136:152])
+	r.Seq, r.TimeNs, r.LastNs, r.First = u64(raw[0:]), u64(raw[8:]), u64(raw[16:]), u64(raw[24:])
+	r.StartNs, r.ExecID, r.Inode, r.Cgroup = u64(raw[32:]), u64(raw[40:]), u64(raw[48:]), u64(raw[56:])
+	r.CPU, r.PID, r.PPID = u32(raw[64:]), u32(raw[68:]), u32(raw[72:])
+	r.UID, r.EUID, r.GID, r.LoginUID = u32(raw[76:]), u32(raw[80:]), u32(raw[84:]), u32(raw[88:])
+	r.MountNS, r.Dev, r.Result = u32(raw[92:]), u32(raw[96:]), int32(u32(raw[100:]))
+	r.Mode, r.ModeBefore, r.Flags, r.Type = u32(raw[104:]), u32(raw[108:]), u32(raw[112:]), u32(raw[116:])
+	r.Count, r.Window = u32(raw[120:]), u32(raw[124:])
+	r.PathBits, r.TargetBits, r.ExeBits = raw[128], raw[129], raw[130]
+	r.Operation, r.Has = Operation(u16(raw[132:])), u16(raw[134:])
+	path, target, exe := int(u16(raw[136:])), int(u16(raw[138:])), int(u16(raw[140:]))
+	r.Comm, r.ParentComm = untilNul(raw[144:160]), untilNul(raw[160:176])
 	data := raw[Size:]
 	if path+target+exe != len(data) {
 		return fmt.Errorf("%w: %d+%d+%d bytes of paths in %d", ErrMalformed, path, target, exe, len(data))
@@ -89,6 +94,9 @@ func Decode(raw []byte, r *Record) error {
 	}
 	if r.Count == 0 {
 		return fmt.Errorf("%w: it stands for nothing", ErrMalformed)
+	}
+	if r.Has&HasRest != 0 && r.Window == 0 {
+		return fmt.Errorf("%w: it closes no window", ErrMalformed)
 	}
 	r.Path, r.Target, r.Exe = data[:path], data[path:path+target], data[path+target:]
 	return nil

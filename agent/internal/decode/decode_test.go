@@ -9,17 +9,17 @@ import (
 func whole() []byte {
 	raw := make([]byte, Size)
 	binary.LittleEndian.PutUint64(raw[0:], 7)
-	binary.LittleEndian.PutUint32(raw[48:], 3)
-	binary.LittleEndian.PutUint32(raw[84:], 13)
-	binary.LittleEndian.PutUint32(raw[100:], 2)
-	raw[104], raw[105], raw[106] = 1, 2, 3
-	binary.LittleEndian.PutUint16(raw[108:], uint16(Rename))
-	binary.LittleEndian.PutUint16(raw[110:], HasExe|HasTarget)
-	binary.LittleEndian.PutUint16(raw[112:], 2)
-	binary.LittleEndian.PutUint16(raw[114:], 3)
-	binary.LittleEndian.PutUint16(raw[116:], 4)
-	copy(raw[120:], "0123456789abcdef")
-	copy(raw[136:], "sh\x00old")
+	binary.LittleEndian.PutUint32(raw[64:], 3)
+	binary.LittleEndian.PutUint32(raw[100:], 13)
+	binary.LittleEndian.PutUint32(raw[120:], 2)
+	raw[128], raw[129], raw[130] = 1, 2, 3
+	binary.LittleEndian.PutUint16(raw[132:], uint16(Rename))
+	binary.LittleEndian.PutUint16(raw[134:], HasExe|HasTarget)
+	binary.LittleEndian.PutUint16(raw[136:], 2)
+	binary.LittleEndian.PutUint16(raw[138:], 3)
+	binary.LittleEndian.PutUint16(raw[140:], 4)
+	copy(raw[144:], "0123456789abcdef")
+	copy(raw[160:], "sh\x00old")
 	return append(raw, "aabbbcccc"...)
 }
 
@@ -37,11 +37,12 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 }
 
 func TestAMalformedRecordIsRefused(t *testing.T) {
-	short, lengths, operation, nothing := whole()[:Size-1], whole(), whole(), whole()
-	lengths[112]++
-	operation[108] = 200
-	nothing[100] = 0
-	for _, raw := range [][]byte{nil, short, lengths, operation, nothing} {
+	short, lengths, operation, nothing, rest := whole()[:Size-1], whole(), whole(), whole(), whole()
+	lengths[136]++
+	operation[132] = 200
+	nothing[120] = 0
+	rest[134] |= HasRest
+	for _, raw := range [][]byte{nil, short, lengths, operation, nothing, rest} {
 		var r Record
 		if err := Decode(raw, &r); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%d bytes: %v", len(raw), err)

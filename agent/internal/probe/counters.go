@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"kaimon/agent/internal/account"
@@ -14,29 +15,48 @@ import (
 // counters is struct counters of bpf/include/accounting.h, one a possible CPU, shared with the kernel.
 type counters struct {
 	started           uint64
-	seen              uint64
+	swept             uint64
 	filtered          uint64
+	pending           uint64
 	nextSeq           uint64
 	lostRingRows      uint64
 	lostRingEvents    uint64
 	lostScratchRows   uint64
 	lostScratchEvents uint64
 	finished          uint64
-	_                 [7]uint64
+	_                 [6]uint64
 }
+
+// hookCount is HOOKS of bpf/include/report.h.
+const hookCount = 16
+
+// own is struct own of bpf/include/report.h, one a possible CPU: how often each hook met the agent itself.
+type own struct{ met [hookCount]uint64 }
 
 type counterPage struct {
-	memory []byte
-	cpus   []counters
+	memory, ownMemory []byte
+	cpus              []counters
+	owns              []own
 }
 
-func mapCounters(fd, cpus int) (*counterPage, error) {
-	size := cpus * int(unsafe.Sizeof(counters{}))
-	memory, err := unix.Mmap(fd, 0, size, unix.PROT_READ, unix.MAP_SHARED)
+// shared maps an array that the kernel's side writes.
+func shared[T any](m *ebpf.Map, n int) ([]byte, []T, error) {
+	var one T
+	memory, err := unix.Mmap(m.FD(), 0, n*int(unsafe.Sizeof(one)), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map the counters: %w", err)
+		return nil, nil, fmt.Errorf("map %s: %w", m, err)
 	}
-	return &counterPage{memory, unsafe.Slice((*counters)(unsafe.Pointer(&memory[0])), cpus)}, nil
+	return memory, unsafe.Slice((*T)(unsafe.Pointer(&memory[0])), n), nil
+}
+
+func mapCounters(counts, owns *ebpf.Map, cpus int) (*counterPage, error) {
+	p := &counterPage{}
+	var err error
+	if p.memory, p.cpus, err = shared[counters](counts, cpus); err != nil {
+		return nil, err
+	}
+	p.ownMemory, p.owns, err = shared[own](owns, cpus)
+	return p, err
 }
 
 // attempts bounds how long a snapshot is tried for; between two runs of a program there is a system call's time.
@@ -63,14 +83,19 @@ func (p *counterPage) snapshot() (account.Snapshot, bool) {
 // finished by the beginning, so nothing moved in between.
 func (c *counters) read(to *account.CPU) bool {
 	finished := atomic.LoadUint64(&c.finished)
-	to.Seen = atomic.LoadUint64(&c.seen)
+	swept := atomic.LoadUint64(&c.swept)
+	to.Pending = atomic.LoadUint64(&c.pending)
 	to.Filtered = atomic.LoadUint64(&c.filtered)
 	to.NextSeq = atomic.LoadUint64(&c.nextSeq)
 	to.Ring.Rows = atomic.LoadUint64(&c.lostRingRows)
 	to.Ring.Events = atomic.LoadUint64(&c.lostRingEvents)
 	to.Scratch.Rows = atomic.LoadUint64(&c.lostScratchRows)
 	to.Scratch.Events = atomic.LoadUint64(&c.lostScratchEvents)
+	to.Seen = finished - swept
 	return atomic.LoadUint64(&c.started) == finished
 }
 
-func (p *counterPage) close() { _ = unix.Munmap(p.memory) }
+func (p *counterPage) close() {
+	_ = unix.Munmap(p.memory)
+	_ = unix.Munmap(p.ownMemory)
+}

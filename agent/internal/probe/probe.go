@@ -2,70 +2,76 @@
 package probe
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 
 	"kaimon/agent/internal/account"
 )
 
-// SysExit is the mode of capture at the exit of system calls.
-const SysExit = "sys_exit"
-
 // Capture is one load of the programs.
 type Capture struct {
-	Mode     string
-	Refused  map[string]string // hooks that the kernel did not allow, and why
-	Ring     *Ring
-	Excluded []string
+	Mode    string
+	Refused map[string]string // hooks that the kernel did not allow, and why
+	Ring    *Ring
 
-	objects  sysexitObjects
-	links    []link.Link
-	counters *counterPage
-	holds    []int // descriptors of excluded folders: their inodes cannot be reused while we watch
+	spec           *ebpf.CollectionSpec // of the programs that are not loaded yet
+	types          *btf.Cache
+	maps           map[string]*ebpf.Map
+	configVariable *ebpf.Variable
+	described      *ebpf.Variable
+	describer      *ebpf.Program
+	sweeper        *ebpf.Program
+	attached       []attachment
+	ends           map[string]bool // functions whose exits are seen
+	uring          bool            // io_uring's tracepoint is attached
+	applying       sync.Mutex      // of config
+	config         config
+	windowNS       atomic.Uint64
+	own            []string // folders that are always excluded
+	counters       *counterPage
+	windows        *windowPage
+	holds          []int // descriptors of filtered folders and programs: their inodes cannot be reused while we watch
 
 	mu     sync.Mutex // of what follows
 	spots  []BlindSpot
 	missed uint64
 }
 
-const (
-	mostPrefix = 250
-	mostDirs   = 32
-	prefixSize = 4 + 256
-)
-
-// Open loads the programs and attaches them. What lies in the folders of exclude is filtered out in the kernel.
-func Open(exclude []string) (*Capture, error) {
+// Open loads the programs and attaches them. What lies in the folders of own is always left out, in the kernel.
+func Open(mode string, own []string, f Filter) (*Capture, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("allow locked memory: %w", err)
 	}
-	c := &Capture{Mode: SysExit, Refused: make(map[string]string)}
-	if err := c.load(); err != nil {
-		return nil, err
+	c := &Capture{own: own, Refused: make(map[string]string), ends: make(map[string]bool)}
+	err := c.load()
+	if err == nil {
+		err = c.know()
 	}
-	if err := c.prepare(exclude); err != nil {
+	if err == nil {
+		err = c.Apply(f)
+	}
+	if err == nil {
+		err = c.attach(mode)
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}
-	if err := c.attach(); err != nil {
-		c.Close()
-		return nil, err
-	}
+	c.spec, c.types = nil, nil // tens of megabytes
 	return c, nil
 }
 
+// load makes the maps, and the two programs that the agent runs itself.
 func (c *Capture) load() error {
-	spec, err := loadSysexit()
+	spec, err := loadCapture()
 	if err != nil {
 		return err
 	}
@@ -73,128 +79,72 @@ func (c *Capture) load() error {
 	if err != nil {
 		return fmt.Errorf("count the CPUs: %w", err)
 	}
-	spec.Maps[sysexitMapCpus].MaxEntries = uint32(cpus)
-	whole := spec.Copy()
-	if err = whole.LoadAndAssign(&c.objects, nil); err != nil {
-		// The tracepoint of io_uring came with 6.3: go without.
-		c.Refused["tp_btf/io_uring_submit_req"] = short(err)
-		var part struct {
-			sysexitMaps
-			sysexitVariables
-			KaimonDescribe *ebpf.Program `ebpf:"kaimon_describe"`
-			KaimonSysExit  *ebpf.Program `ebpf:"kaimon_sys_exit"`
-		}
-		delete(spec.Programs, sysexitProgKaimonIoUring)
-		if err := spec.LoadAndAssign(&part, nil); err != nil {
-			return fmt.Errorf("load the programs: %w", err)
-		}
-		c.objects.sysexitMaps, c.objects.sysexitVariables = part.sysexitMaps, part.sysexitVariables
-		c.objects.KaimonDescribe, c.objects.KaimonSysExit = part.KaimonDescribe, part.KaimonSysExit
+	spec.Maps[captureMapCpus].MaxEntries = uint32(cpus)
+	spec.Maps[captureMapOwns].MaxEntries = uint32(cpus)
+	spec.Maps[captureMapWindows].MaxEntries = uint32(cpus * Windows)
+	maps := spec.Copy()
+	maps.Programs = nil
+	collection, err := ebpf.NewCollection(maps)
+	if err != nil {
+		return fmt.Errorf("make the maps: %w", err)
 	}
-	if c.counters, err = mapCounters(c.objects.Cpus.FD(), cpus); err != nil {
+	c.spec, c.maps, c.types = spec, collection.Maps, btf.NewCache()
+	c.configVariable, c.described = collection.Variables[captureVarConfig], collection.Variables[captureVarDescribed]
+	if c.describer, err = c.program("kaimon_describe"); err != nil {
 		return err
 	}
-	c.Ring, err = newRing(c.objects.Ring.FD(), int(c.objects.Ring.MaxEntries()))
+	if c.sweeper, err = c.program("kaimon_sweep"); err != nil {
+		return err
+	}
+	if c.counters, err = mapCounters(c.maps[captureMapCpus], c.maps[captureMapOwns], cpus); err != nil {
+		return err
+	}
+	if c.windows, err = mapWindows(c.maps[captureMapWindows], cpus); err != nil {
+		return err
+	}
+	ring := c.maps[captureMapRing]
+	c.Ring, err = newRing(ring.FD(), int(ring.MaxEntries()))
 	return err
 }
 
-// described is struct described of bpf/sysexit.bpf.c.
+// program loads one program over the shared maps. Each is loaded on its own, so that one that the kernel refuses does
+// not take the others down.
+func (c *Capture) program(name string) (*ebpf.Program, error) {
+	one := &ebpf.CollectionSpec{
+		Maps: c.spec.Maps, Programs: map[string]*ebpf.ProgramSpec{name: c.spec.Programs[name]},
+		Types: c.spec.Types, ByteOrder: c.spec.ByteOrder,
+	}
+	loaded, err := ebpf.NewCollectionWithOptions(one.Copy(), ebpf.CollectionOptions{MapReplacements: c.maps, Cache: c.types})
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", name, err)
+	}
+	defer loaded.Close()
+	return loaded.DetachProgram(name), nil
+}
+
+// described is struct described of bpf/capture.bpf.c.
 type described struct {
-	Inode                    uint64
-	Dev, Mode, TGID, MountNS uint32
+	Inode                                             uint64
+	Dev, Mode, TGID, MountNS, FirstMountNS, InodeSize uint32
 }
 
 // describe runs a program on this process: its ids as the kernel knows them, and the file behind fd.
 func (c *Capture) describe(fd int) (described, error) {
 	var d described
-	if _, err := c.objects.KaimonDescribe.Run(&ebpf.RunOptions{Context: []uint64{uint64(fd)}}); err != nil {
+	if _, err := c.describer.Run(&ebpf.RunOptions{Context: []uint64{uint64(fd), 0}}); err != nil {
 		return d, fmt.Errorf("ask the kernel who we are: %w", err)
 	}
-	return d, c.objects.Described.Get(&d)
+	return d, c.described.Get(&d)
 }
 
-type config struct {
-	SelfTGID, MountNS uint32
-	ExcludedBits      uint64
-}
-
-func (c *Capture) prepare(exclude []string) error {
+// know learns who the agent is to the kernel. Paths are judged by the mount namespace of the first process: the agent
+// may well run in one of its own.
+func (c *Capture) know() error {
 	me, err := c.describe(-1)
 	if err != nil {
 		return err
 	}
-	conf := config{SelfTGID: me.TGID, MountNS: me.MountNS}
-	if len(exclude) > mostDirs {
-		return fmt.Errorf("%d folders to exclude; at most %d can be", len(exclude), mostDirs)
-	}
-	for _, dir := range exclude {
-		if err := c.exclude(dir, &conf); err != nil {
-			return fmt.Errorf("exclude %s: %w", dir, err)
-		}
-	}
-	return c.objects.Config.Set(conf)
-}
-
-func (c *Capture) exclude(dir string, conf *config) error {
-	real, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return err
-	}
-	if real, err = filepath.Abs(real); err != nil {
-		return err
-	}
-	if real == "/" {
-		return errors.New("that is everything")
-	}
-	fd, err := unix.Open(real, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	c.holds = append(c.holds, fd)
-	d, err := c.describe(fd)
-	if err != nil {
-		return err
-	}
-	key := make([]byte, 16)
-	binary.NativeEndian.PutUint64(key, d.Inode)
-	binary.NativeEndian.PutUint32(key[8:], d.Dev)
-	if err := c.objects.ExcludedInodes.Put(key, uint8(1)); err != nil {
-		return err
-	}
-	conf.ExcludedBits |= 1 << (d.Inode % 64)
-	c.Excluded = append(c.Excluded, real)
-	if len(real) > mostPrefix {
-		return nil // paths given as strings are then not filtered out: too much is told, not too little
-	}
-	for _, end := range []byte{'/', 0} {
-		prefix := make([]byte, prefixSize)
-		binary.NativeEndian.PutUint32(prefix, uint32(len(real)+1)*8)
-		copy(prefix[4:], real)
-		prefix[4+len(real)] = end
-		if err := c.objects.ExcludedPrefixes.Put(prefix, uint8(1)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *Capture) attach() error {
-	l, err := link.AttachTracing(link.TracingOptions{Program: c.objects.KaimonSysExit})
-	if err != nil {
-		return fmt.Errorf("attach to the exit of system calls: %w", err)
-	}
-	c.links = append(c.links, l)
-	c.spots = append(c.spots, sysExit...)
-	if c.objects.KaimonIoUring != nil {
-		l, err := link.AttachTracing(link.TracingOptions{Program: c.objects.KaimonIoUring})
-		if err == nil {
-			c.links = append(c.links, l)
-			c.spots = append(c.spots, ioUring...)
-			return nil
-		}
-		c.Refused["tp_btf/io_uring_submit_req"] = short(err)
-	}
-	c.spots = append(c.spots, noIOURing)
+	c.config.SelfTGID, c.config.MountNS = me.TGID, me.FirstMountNS
 	return nil
 }
 
@@ -206,11 +156,8 @@ func (c *Capture) Snapshot() (account.Snapshot, bool) { return c.counters.snapsh
 
 // Check looks for runs that the kernel skipped. Those are in no counter: once there are any, there is a blind spot.
 func (c *Capture) Check() (missed uint64, err error) {
-	for _, program := range []*ebpf.Program{c.objects.KaimonSysExit, c.objects.KaimonIoUring} {
-		if program == nil {
-			continue
-		}
-		stats, err := program.Stats()
+	for _, a := range c.attached {
+		stats, err := a.program.Stats()
 		if err != nil {
 			return 0, fmt.Errorf("ask for a program's statistics: %w", err)
 		}
@@ -238,26 +185,34 @@ func (c *Capture) BlindSpots() []string { return words(c.Spots()) }
 // Detach takes the programs off their hooks; runs under way come to their end.
 func (c *Capture) Detach() error {
 	var all []error
-	for _, l := range c.links {
-		all = append(all, l.Close())
+	for _, a := range c.attached {
+		all = append(all, a.close())
 	}
-	c.links = nil
+	c.attached = nil
 	return errors.Join(all...)
 }
 
 // Close detaches and gives everything back.
 func (c *Capture) Close() {
 	_ = c.Detach()
-	for _, fd := range c.holds {
-		_ = unix.Close(fd)
-	}
+	closeAll(c.holds)
 	if c.counters != nil {
 		c.counters.close()
+	}
+	if c.windows != nil {
+		c.windows.close()
 	}
 	if c.Ring != nil {
 		c.Ring.Close()
 	}
-	_ = c.objects.Close()
+	for _, program := range []*ebpf.Program{c.describer, c.sweeper} {
+		if program != nil {
+			_ = program.Close()
+		}
+	}
+	for _, m := range c.maps {
+		_ = m.Close()
+	}
 }
 
 // short is an error without the verifier's log.

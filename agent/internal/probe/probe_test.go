@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unsafe"
@@ -56,7 +58,7 @@ func TestTheProgramsTakeNoLock(t *testing.T) {
 }
 
 func TestBothSidesAgreeOnWhatLiesWhere(t *testing.T) {
-	spec, err := loadSysexit()
+	spec, err := loadCapture()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +71,9 @@ func TestBothSidesAgreeOnWhatLiesWhere(t *testing.T) {
 	}
 	for name, want := range map[string]uint32{
 		"record": decode.Size, "counters": uint32(unsafe.Sizeof(counters{})), "config": uint32(unsafe.Sizeof(config{})),
-		"described": uint32(unsafe.Sizeof(described{})), "inode_key": 16, "prefix_key": prefixSize,
+		"described": uint32(unsafe.Sizeof(described{})), "inode_key": 16, "text_key": prefixSize,
+		"tail_key": tailSize, "ending_key": endingSize, "window": uint32(unsafe.Sizeof(window{})),
+		"own": uint32(unsafe.Sizeof(own{})),
 	} {
 		if got := size(name); got != want {
 			t.Errorf("struct %s has %d bytes there and %d here", name, got, want)
@@ -88,13 +92,55 @@ func TestEveryBlindSpotIsExplained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, spot := range append(append([]BlindSpot{noIOURing, recursionMisses}, sysExit...), ioUring...) {
+	all := slices.Concat([]BlindSpot{noIOURing, recursionMisses, noResults}, always, vfs, kprobes, ioUring)
+	for _, spot := range sysExit {
+		all = append(all, spot.BlindSpot)
+	}
+	for _, spot := range all {
 		if !regexp.MustCompile(`^[a-z0-9_]+$`).MatchString(spot.Word) || spot.Why == "" {
 			t.Errorf("%+v", spot)
 		}
 		if !strings.Contains(string(raw), "| `"+spot.Word+"` | "+spot.Why+" |") {
 			t.Errorf("the README does not explain %s", spot.Word)
 		}
+	}
+}
+
+func TestEachHookHasItsPrograms(t *testing.T) {
+	spec, err := loadCapture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{
+		"kaimon_describe": true, "kaimon_sweep": true, "kaimon_sys_exit": true, "kaimon_io_uring": true,
+		"kaimon_io_uring_sqe": true, "kaimon_io_uring_old": true, "kprobe_vfs_create": true,
+	}
+	for _, h := range hooks {
+		named[h.fentry], named[h.kprobe] = true, true
+	}
+	for _, e := range ends {
+		named["end_"+e.symbol] = true
+	}
+	for name := range spec.Programs {
+		if !named[name] {
+			t.Errorf("nobody attaches %s", name)
+		}
+		delete(named, name)
+	}
+	for name := range named {
+		t.Errorf("there is no program %s", name)
+	}
+}
+
+func TestTheBooksHaveAsManyWindowsAsTheLoaderThinks(t *testing.T) {
+	for name, want := range map[string]int{"WINDOWS": Windows, "SWEEP": sweepAtOnce} {
+		found := regexp.MustCompile(`#define ` + name + `\s+(\d+)`).FindStringSubmatch(sources(t))
+		if found == nil || found[1] != strconv.Itoa(want) {
+			t.Errorf("%s is %v there and %d here", name, found, want)
+		}
+	}
+	if n := len(regexp.MustCompile(`AT_[A-Z_]+,`).FindAllString(regexp.MustCompile(`(?s)enum hook \{(.*?)\}`).FindString(sources(t)), -1)); n != hookCount {
+		t.Errorf("%d hooks there, %d here", n, hookCount)
 	}
 }
 

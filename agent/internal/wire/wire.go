@@ -83,7 +83,6 @@ func (h *Header) Line() ([]byte, error) {
 // Event is a record with what user space knows about it. Byte slices are raw; AppendTo escapes them.
 type Event struct {
 	Record       *decode.Record
-	TimeUs       int64
 	StartUs      int64
 	Path, Target []byte
 	HasTarget    bool
@@ -95,14 +94,34 @@ type Event struct {
 	ContainerID  string // "" = none
 }
 
+// Moment is what differs between a row and the row that tells of its repeats.
+type Moment struct {
+	TimeUs, LastUs int64 // LastUs counts if there are several
+	TimeNs         uint64
+	Count          uint64
+	CPU            uint32
+	Seq            uint64
+}
+
 const nobody = 1<<32 - 1
 
-// AppendTo appends the event as a line.
+// AppendTo begins a line. It is whole with the rest that Event.AppendTo appends.
+func (m Moment) AppendTo(dst []byte) []byte {
+	dst = append(dst, `{"time":`...)
+	dst = strconv.AppendInt(dst, m.TimeUs, 10)
+	dst = number(dst, `,"monotonic_ns":`, m.TimeNs)
+	dst = number(dst, `,"count":`, m.Count)
+	if m.Count > 1 {
+		dst = append(dst, `,"last_time":`...)
+		dst = strconv.AppendInt(dst, m.LastUs, 10)
+	}
+	dst = number(dst, `,"cpu":`, uint64(m.CPU))
+	return number(dst, `,"seq":`, m.Seq)
+}
+
+// AppendTo ends a line that a Moment began.
 func (e *Event) AppendTo(dst []byte) []byte {
 	r := e.Record
-	dst = append(dst, `{"time":`...)
-	dst = strconv.AppendInt(dst, e.TimeUs, 10)
-	dst = number(dst, `,"monotonic_ns":`, r.TimeNs)
 	dst = word(dst, `,"operation":"`, r.Operation.String())
 	if e.Access != "" {
 		dst = word(dst, `,"access":"`, e.Access)
@@ -116,6 +135,9 @@ func (e *Event) AppendTo(dst []byte) []byte {
 	if r.Has&decode.HasMode != 0 {
 		dst = number(dst, `,"mode":`, uint64(r.Mode))
 	}
+	if r.Has&decode.HasModeBefore != 0 {
+		dst = number(dst, `,"mode_before":`, uint64(r.ModeBefore))
+	}
 	if r.Has&decode.HasFlags != 0 {
 		dst = append(dst, `,"flags":`...)
 		dst = strconv.AppendInt(dst, int64(int32(r.Flags)), 10)
@@ -124,7 +146,6 @@ func (e *Event) AppendTo(dst []byte) []byte {
 		dst = append(dst, `,"result":`...)
 		dst = strconv.AppendInt(dst, int64(r.Result), 10)
 	}
-	dst = number(dst, `,"count":`, uint64(r.Count))
 	dst = number(dst, `,"uid":`, uint64(r.UID))
 	dst = number(dst, `,"euid":`, uint64(r.EUID))
 	dst = number(dst, `,"gid":`, uint64(r.GID))
@@ -152,8 +173,6 @@ func (e *Event) AppendTo(dst []byte) []byte {
 		dst = strconv.AppendInt(dst, int64(r.Inode), 10)
 		dst = number(dst, `,"dev":`, uint64(r.Dev))
 	}
-	dst = number(dst, `,"cpu":`, uint64(r.CPU))
-	dst = number(dst, `,"seq":`, r.Seq)
 	return append(dst, '}', '\n')
 }
 
