@@ -38,6 +38,7 @@ const (
 	knownProcesses = 32768
 	beside         = 20 << 20 // bytes of memory aimed at, beside the buffer
 	checkEvery     = 10 * time.Second
+	canaryRounds   = 3 // of checkEvery
 	finishWithin   = 2 * time.Second
 )
 
@@ -147,11 +148,14 @@ func work(stop <-chan struct{}, o Options, capture *probe.Capture, rows *buffer.
 func watch(ctx context.Context, capture *probe.Capture, rows *buffer.Buffer, log *slog.Logger) {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
-	for {
+	for round := 0; ; round++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if round%canaryRounds == 0 {
+			lookAfterHooks(capture, log)
 		}
 		missed, err := capture.Check()
 		if err != nil {
@@ -159,6 +163,16 @@ func watch(ctx context.Context, capture *probe.Capture, rows *buffer.Buffer, log
 		}
 		held, waiting, shed := rows.State()
 		log.Debug("state", "held_bytes", held, "waiting_rows", waiting.Rows, "shed_rows", shed.Rows, "missed", missed)
+	}
+}
+
+func lookAfterHooks(capture *probe.Capture, log *slog.Logger) {
+	silent, err := capture.Canary()
+	if err != nil {
+		log.Warn("canary_failed", "error", err.Error())
+	}
+	for _, s := range silent {
+		log.Error("hook_silent", "cpu", s.CPU, "hook", s.Hook)
 	}
 }
 

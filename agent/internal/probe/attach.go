@@ -75,6 +75,7 @@ func (c *Capture) attachEnds(kernel *btf.Spec, mode string) uint32 {
 // attachHooks returns the bits of the operations that are to be watched at the exit of system calls.
 func (c *Capture) attachHooks(kernel *btf.Spec, mode string, used map[string]bool) uint32 {
 	byOperation := make(map[decode.Operation][]attachment)
+	listens := make(map[decode.Operation][]int)
 	ways := make(map[decode.Operation]map[string]bool)
 	lacking := uint32(0)
 	for _, h := range hooks {
@@ -90,6 +91,7 @@ func (c *Capture) attachHooks(kernel *btf.Spec, mode string, used map[string]boo
 		}
 		byOperation[h.operation] = append(byOperation[h.operation], a)
 		ways[h.operation][way] = true
+		listens[h.operation] = append(listens[h.operation], h.at)
 	}
 	if lacking&(1<<decode.Create) == 0 && !c.ends["vfs_create"] {
 		a, err := c.kprobe("vfs_create", "kprobe_vfs_create")
@@ -108,6 +110,7 @@ func (c *Capture) attachHooks(kernel *btf.Spec, mode string, used map[string]boo
 			continue
 		}
 		c.attached = append(c.attached, all...)
+		c.listens = append(c.listens, listens[operation]...)
 		for way := range ways[operation] {
 			used[way] = true
 		}
@@ -147,6 +150,7 @@ func (c *Capture) attachSysExit(kernel *btf.Spec) error {
 		return fmt.Errorf("attach to the exit of system calls: %w", err)
 	}
 	c.attached = append(c.attached, a)
+	c.listens = append(c.listens, atSysExit)
 	name, err := uringProgram(kernel)
 	if err == nil {
 		if a, err = c.trampoline(name); err == nil {

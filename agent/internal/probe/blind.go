@@ -13,8 +13,12 @@ type BlindSpot struct {
 }
 
 // Blind spots that depend on what happened.
-var recursionMisses = BlindSpot{"recursion_misses",
-	"the kernel skipped runs of a program because one was under way on the same CPU; they are in no counter"}
+var (
+	recursionMisses = BlindSpot{"recursion_misses",
+		"the kernel skipped runs of a program because one was under way on the same CPU; they are in no counter"}
+	silentHooks = BlindSpot{"silent_hooks",
+		"a hook stopped firing while the agent ran: what it should have seen on that CPU is in no counter"}
+)
 
 // always are the blind spots of every mode.
 var always = []BlindSpot{

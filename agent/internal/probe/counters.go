@@ -27,9 +27,6 @@ type counters struct {
 	_                 [6]uint64
 }
 
-// hookCount is HOOKS of bpf/include/report.h.
-const hookCount = 16
-
 // own is struct own of bpf/include/report.h, one a possible CPU: how often each hook met the agent itself.
 type own struct{ met [hookCount]uint64 }
 

@@ -19,9 +19,31 @@ const (
 	SysExit = "sys_exit"
 )
 
+// Where the kernel's side counts that a hook met the agent itself; enum hook of bpf/include/report.h.
+const (
+	atOpen = iota
+	atWrite
+	atMmap
+	atMprotect
+	atRename
+	atUnlink
+	atRmdir
+	atLink
+	atSymlink
+	atMkdir
+	atMknod
+	atChmod
+	atChown
+	atTruncate
+	atSysExit
+	atIOUring
+	hookCount
+)
+
 // hook is one place where the file system decides, and the programs that can stand there.
 type hook struct {
 	symbol    string
+	at        int    // where the canary finds it
 	fentry    string // attached by trampoline, at the entry or the exit
 	kprobe    string
 	params    int              // of the symbol, as the fentry program was written for
@@ -30,21 +52,21 @@ type hook struct {
 }
 
 var hooks = []hook{
-	{"security_file_open", "fexit_file_open", "kprobe_file_open", 1, decode.Open, false},
-	{"security_file_permission", "fentry_file_permission", "kprobe_file_permission", 2, decode.Write, false},
-	{"security_mmap_file", "fentry_mmap_file", "kprobe_mmap_file", 3, decode.MmapWrite, false},
-	{"security_file_mprotect", "fentry_file_mprotect", "kprobe_file_mprotect", 3, decode.MmapWrite, false},
-	{"security_path_rename", "fexit_path_rename", "kprobe_path_rename", 5, decode.Rename, false},
-	{"security_path_unlink", "fexit_path_unlink", "kprobe_path_unlink", 2, decode.Delete, false},
-	{"security_path_rmdir", "fexit_path_rmdir", "kprobe_path_rmdir", 2, decode.Delete, false},
-	{"security_path_link", "fexit_path_link", "kprobe_path_link", 3, decode.Link, false},
-	{"security_path_symlink", "fexit_path_symlink", "kprobe_path_symlink", 3, decode.Symlink, false},
-	{"security_path_mkdir", "fexit_path_mkdir", "kprobe_path_mkdir", 3, decode.Create, false},
-	{"security_path_mknod", "fexit_path_mknod", "kprobe_path_mknod", 4, decode.Create, false},
-	{"security_path_chmod", "fexit_path_chmod", "kprobe_path_chmod", 2, decode.Chmod, false},
-	{"security_path_chown", "fexit_path_chown", "kprobe_path_chown", 3, decode.Chown, false},
-	{"security_path_truncate", "fexit_path_truncate", "kprobe_path_truncate", 1, decode.Truncate, false},
-	{"security_file_truncate", "fexit_file_truncate", "kprobe_file_truncate", 1, decode.Truncate, true},
+	{"security_file_open", atOpen, "fexit_file_open", "kprobe_file_open", 1, decode.Open, false},
+	{"security_file_permission", atWrite, "fentry_file_permission", "kprobe_file_permission", 2, decode.Write, false},
+	{"security_mmap_file", atMmap, "fentry_mmap_file", "kprobe_mmap_file", 3, decode.MmapWrite, false},
+	{"security_file_mprotect", atMprotect, "fentry_file_mprotect", "kprobe_file_mprotect", 3, decode.MmapWrite, false},
+	{"security_path_rename", atRename, "fexit_path_rename", "kprobe_path_rename", 5, decode.Rename, false},
+	{"security_path_unlink", atUnlink, "fexit_path_unlink", "kprobe_path_unlink", 2, decode.Delete, false},
+	{"security_path_rmdir", atRmdir, "fexit_path_rmdir", "kprobe_path_rmdir", 2, decode.Delete, false},
+	{"security_path_link", atLink, "fexit_path_link", "kprobe_path_link", 3, decode.Link, false},
+	{"security_path_symlink", atSymlink, "fexit_path_symlink", "kprobe_path_symlink", 3, decode.Symlink, false},
+	{"security_path_mkdir", atMkdir, "fexit_path_mkdir", "kprobe_path_mkdir", 3, decode.Create, false},
+	{"security_path_mknod", atMknod, "fexit_path_mknod", "kprobe_path_mknod", 4, decode.Create, false},
+	{"security_path_chmod", atChmod, "fexit_path_chmod", "kprobe_path_chmod", 2, decode.Chmod, false},
+	{"security_path_chown", atChown, "fexit_path_chown", "kprobe_path_chown", 3, decode.Chown, false},
+	{"security_path_truncate", atTruncate, "fexit_path_truncate", "kprobe_path_truncate", 1, decode.Truncate, false},
+	{"security_file_truncate", atTruncate, "fexit_file_truncate", "kprobe_file_truncate", 1, decode.Truncate, true},
 }
 
 // end is a function whose exit tells how an operation ended. Its program reads the dentry from one parameter and the

@@ -30,6 +30,7 @@ type Capture struct {
 	describer      *ebpf.Program
 	sweeper        *ebpf.Program
 	attached       []attachment
+	listens        []int           // where the canary must be heard
 	ends           map[string]bool // functions whose exits are seen
 	uring          bool            // io_uring's tracepoint is attached
 	applying       sync.Mutex      // of config

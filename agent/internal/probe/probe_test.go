@@ -92,7 +92,7 @@ func TestEveryBlindSpotIsExplained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := slices.Concat([]BlindSpot{noIOURing, recursionMisses, noResults}, always, vfs, kprobes, ioUring)
+	all := slices.Concat([]BlindSpot{noIOURing, recursionMisses, silentHooks, noResults}, always, vfs, kprobes, ioUring)
 	for _, spot := range sysExit {
 		all = append(all, spot.BlindSpot)
 	}
@@ -137,6 +137,12 @@ func TestTheBooksHaveAsManyWindowsAsTheLoaderThinks(t *testing.T) {
 		found := regexp.MustCompile(`#define ` + name + `\s+(\d+)`).FindStringSubmatch(sources(t))
 		if found == nil || found[1] != strconv.Itoa(want) {
 			t.Errorf("%s is %v there and %d here", name, found, want)
+		}
+	}
+	names := regexp.MustCompile(`AT_[A-Z_]+,`).FindAllString(regexp.MustCompile(`(?s)enum hook \{(.*?)\}`).FindString(sources(t)), -1)
+	for i, name := range names {
+		if want := "AT_" + strings.ToUpper(hookNames[i]) + ","; name != want {
+			t.Errorf("hook %d is %s there and %s here", i, name, want)
 		}
 	}
 	if n := len(regexp.MustCompile(`AT_[A-Z_]+,`).FindAllString(regexp.MustCompile(`(?s)enum hook \{(.*?)\}`).FindString(sources(t)), -1)); n != hookCount {

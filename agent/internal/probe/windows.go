@@ -18,12 +18,11 @@ const sweepAtOnce = 16
 
 // window is struct window of bpf/include/windows.h.
 type window struct {
-	busy, state       uint32
-	key               [5]uint64
-	tgid, what        uint32
-	began, next, last uint64
-	first             uint64
-	count, _          uint32
+	_     [14]uint32 // lock, state and key: the kernel's side alone
+	began uint64
+	_     [3]uint64
+	count uint32
+	_     uint32
 }
 
 type windowPage struct {
