@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -40,5 +41,6 @@ func apply(capture *probe.Capture, sensitive *atomic.Pointer[paths.Patterns], le
 // rehearse does what a running agent does to the kernel from time to time.
 func rehearse(capture *probe.Capture, o *Options) error {
 	_, err := capture.Check()
-	return errors.Join(err, apply(capture, o.Level, &o.Config))
+	_, canary := capture.Canary()
+	return errors.Join(err, canary, capture.Sweep(), capture.Apply(filterOf(&o.Config)))
 }

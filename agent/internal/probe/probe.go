@@ -30,6 +30,7 @@ type Capture struct {
 	describer      *ebpf.Program
 	sweeper        *ebpf.Program
 	attached       []attachment
+	canary         *os.File        // nameless
 	listens        []int           // where the canary must be heard
 	ends           map[string]bool // functions whose exits are seen
 	uring          bool            // io_uring's tracepoint is attached
@@ -58,6 +59,9 @@ func Open(mode string, own []string, f Filter) (*Capture, error) {
 	}
 	if err == nil {
 		err = c.Apply(f)
+	}
+	if err == nil {
+		err = c.prepareCanary()
 	}
 	if err == nil {
 		err = c.attach(mode)
@@ -197,6 +201,9 @@ func (c *Capture) Detach() error {
 func (c *Capture) Close() {
 	_ = c.Detach()
 	closeAll(c.holds)
+	if c.canary != nil {
+		_ = c.canary.Close()
+	}
 	if c.counters != nil {
 		c.counters.close()
 	}
