@@ -86,6 +86,7 @@ def test_forbidden_calls_are_refused() -> None:
     assert len(tried) > 20
     assert [attempt for attempt in tried if not attempt["refused"]] == []
     assert said["hardening"]["calls_allowed"] > 50
+    assert said["hardening"]["writes_confined"] is True
     assert "problem" not in said["hardening"]
 
 

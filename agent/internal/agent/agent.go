@@ -67,12 +67,12 @@ func Run(stop <-chan struct{}, o Options) error {
 		return err
 	}
 	defer capture.Close()
-	sealed, err := harden.Seal(memory, func() error { return rehearse(capture, &o) })
+	sealed, err := harden.Seal(o.Config.StateDir, memory, func() error { return rehearse(capture, &o) })
 	if err != nil {
 		o.Log.Warn("not_all_hardened", "error", err.Error())
 	}
 	o.Log.Info("hardened", "capabilities", sealed.Capabilities, "bounding", sealed.Bounding,
-		"no_new_privileges", sealed.NoNewPrivs, "calls_allowed", sealed.Calls,
+		"no_new_privileges", sealed.NoNewPrivs, "calls_allowed", sealed.Calls, "writes_confined", sealed.Confined,
 		"memory_locked", memory.Locked, "no_core_dump", memory.NoCoreDump)
 	rows := buffer.New(o.Config.BufferBytes)
 	shipper, err := ship.NewShipper(capture.CPUs())

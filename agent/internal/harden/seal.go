@@ -14,19 +14,22 @@ type Sealed struct {
 	Capabilities []string `json:"capabilities"` // that it keeps
 	Bounding     []string `json:"bounding"`     // that an execve could give it, if it could execve
 	NoNewPrivs   bool     `json:"no_new_privileges"`
-	Calls        int      `json:"calls_allowed"` // system calls that a filter lets through; 0 = no filter
+	Calls        int      `json:"calls_allowed"`   // system calls that a filter lets through; 0 = no filter
+	Confined     bool     `json:"writes_confined"` // it can change files nowhere but in its own folder
 }
 
 // standing is what the agent needs for good: to find, by its handle, the control group of a process that is gone.
 var standing = set(unix.CAP_DAC_READ_SEARCH)
 
-// Seal drops every capability but the standing one, what keeps memory locked, and those without which trial fails on this kernel, forgoes new
-// privileges, and filters system calls, in all threads and for good. Trial is to do what the agent goes on doing: change
+// Seal, for an agent whose own folder is dir, drops every capability but the standing one, what keeps memory locked, and those without which trial fails on this kernel, forgoes new
+// privileges, confines writes to dir, and filters system calls, in all threads and for good. Trial is to do what the agent goes on doing: change
 // the kernel's maps, run programs, ask for their state. The error says what could not be done; the rest is in force.
-func Seal(m Memory, trial func() error) (Sealed, error) {
+func Seal(dir string, m Memory, trial func() error) (Sealed, error) {
 	keep, problem := enough(standing|m.keep, trial)
-	all := []error{problem, onlyKeep(keep), noNewPrivileges(), filterCalls()}
-	var s Sealed
+	all := []error{problem, onlyKeep(keep), noNewPrivileges()}
+	confined := confineWrites(dir)
+	all = append(all, confined, filterCalls())
+	s := Sealed{Confined: confined == nil}
 	effective, _, err := held()
 	s.Capabilities = effective.List()
 	s.Bounding = bounding().List()
