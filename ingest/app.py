@@ -16,7 +16,7 @@ from ingest.batches import take_batch
 from ingest.edge import Edge, call_of, internal, refuse
 from ingest.enroll import take_enrollment
 from ingest.metrics import Metrics
-from ingest.requests import Call
+from ingest.requests import Call, is_within
 from ingest.service import Service, end_process, running
 from ingest.settings import IngestSettings
 from kaimon.base.build import VERSION
@@ -77,9 +77,8 @@ def create_app(
         return Response(msgspec.json.encode(body), media_type="application/json")
 
     @app.get("/metrics", **document.METRICS)
-    async def prometheus() -> Response:
-        text, kind = metrics.exposition()
-        return Response(text, headers={"Content-Type": kind})
+    async def prometheus(request: Request) -> Response:
+        return _metrics(call_of(request), settings, metrics)
 
     document.complete(app)
     return Edge(app, metrics, settings.max_compressed_bytes, {document.BATCHES_PATH: batches})
@@ -88,6 +87,13 @@ def create_app(
 def _service(app: FastAPI) -> Service:
     service: Service = app.state.service
     return service
+
+
+def _metrics(call: Call, settings: IngestSettings, metrics: Metrics) -> Response:
+    if not is_within(call.source, settings.metrics_from):
+        raise Problem(404, "not_found", "Not Found")
+    text, kind = metrics.exposition()
+    return Response(text, headers={"Content-Type": kind})
 
 
 class _Refused(Response):

@@ -14,6 +14,7 @@ from ingest.memory import Answer
 from ingest.requests import Call, bearer, declared_length, read_body, require_type
 from ingest.service import Service
 from kaimon.base.clock import to_micros
+from kaimon.base.logs import get_logger
 from kaimon.base.problems import Problem
 from tenancy.credentials import HostIdentity
 
@@ -38,6 +39,7 @@ async def take_batch(call: Call, service: Service) -> None:
         body = await read_body(call, settings.max_compressed_bytes, settings.body_timeout_s, reservation)
         received_at = to_micros(service.clock())
         service.metrics.body_bytes.inc(len(body))
+        service.metrics.tenant_bytes.labels(tenant=sender.tenant_id).inc(len(body))
         call.said["bytes"] = len(body)
         digest = await _digest(body, expected, service)
         arrived = Arrived(body, digest, received_at, sender, kind)
@@ -88,6 +90,16 @@ async def _stage(call: Call, service: Service, arrived: Arrived, reservation: Re
     reservation.resize(batch.size)
     key, tenant, record = arrived.key, arrived.sender.tenant_id, batch.record
     del arrived
+    if service.recent.another(tenant, record.identity, record.digest):
+        service.metrics.conflicts.inc()
+        get_logger(__name__).warning(
+            "batch_conflict",
+            tenant=tenant,
+            agent_id=record.agent_id,
+            load_id=record.load_id,
+            batch_seq=record.batch_seq,
+            digest=record.digest,
+        )
     answer = Answer(record.rows, record.rejected, _errors(batch))
     call.said.update(load_id=record.load_id, batch_seq=record.batch_seq, rows=record.rows, rejected=record.rejected)
     await service.committer.stage(
@@ -97,6 +109,8 @@ async def _stage(call: Call, service: Service, arrived: Arrived, reservation: Re
         lambda: service.recent.remember(key, answer),
     )
     service.metrics.staged(batch)
+    service.metrics.tenant_batches.labels(tenant=tenant).inc()
+    service.metrics.tenant_events.labels(tenant=tenant).inc(record.rows)
     return answer
 
 

@@ -72,6 +72,8 @@ class Edge:
         status = call.status or 0
         if "code" in call.said:
             self._metrics.refusals.labels(code=call.said["code"]).inc()
+            if "tenant" in call.said:
+                self._metrics.tenant_refusals.labels(tenant=call.said["tenant"], code=call.said["code"]).inc()
         self._metrics.requests.labels(route=route, status=str(status)).inc()
         self._metrics.request_seconds.labels(route=route).observe(took_s)
         log_request(

@@ -32,11 +32,19 @@ class Recent:
         """Remember up to `remembered` answers, the newest."""
         self._limit = remembered
         self._durable: OrderedDict[BatchKey, Answer] = OrderedDict()
+        self._digests: OrderedDict[tuple[str, str, str, int], str] = OrderedDict()
         self._pending: dict[BatchKey, asyncio.Future[Answer]] = {}
 
     def find(self, key: BatchKey) -> asyncio.Future[Answer] | Answer | None:
         """Return the answer to this batch, or the future of it, or None if it is new."""
         return self._durable.get(key) or self._pending.get(key)
+
+    def another(self, tenant: str, identity: tuple[str, str, int], digest: str) -> bool:
+        """Say whether a batch of this identity had another digest; remember this one. Landing decides what counts."""
+        before = self._digests.setdefault((tenant, *identity), digest)
+        if len(self._digests) > self._limit:
+            self._digests.popitem(last=False)
+        return before != digest
 
     def begin(self, key: BatchKey) -> asyncio.Future[Answer]:
         """Return a future of the answer to a new batch; its settling answers every copy that came meanwhile."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -80,6 +82,15 @@ class Call:
                     left -= len((await self.receive()).get("body", b""))
         except TimeoutError:
             return
+
+
+def is_within(source: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Say whether an address is in one of the networks."""
+    try:
+        address = ip_address(source)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
 
 
 def bearer(call: Call) -> str:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from starlette.types import ASGIApp
 
+from ingest.metrics import SHARED_FOLDER
 from ingest.settings import IngestSettings
 from ingest.tls import ServerTls, ensure_development_tls
 from kaimon.base.logs import configure_logs, get_logger
+from lake.conditional import require_conditional_put
+from lake.settings import LakeSettings
+from lake.stores import open_store
 from tenancy.database import open_database
 from tenancy.settings import TenancySettings
 
@@ -43,13 +50,24 @@ def serve(settings: IngestSettings | None = None, load: Callable[[IngestSettings
     open_database(TenancySettings(home=settings.home)).close()
     # Parquet's and Polars' threads do not survive a fork.
     multiprocessing.set_start_method("spawn", force=True)
-    get_logger(__name__).info("ingest_listening", host=settings.host, port=settings.port)
+    lake = LakeSettings(home=settings.home)
+    require_conditional_put(open_store("staging", lake), f"the staging store at {lake.staging_url}")
+    with ExitStack() as until_the_end:
+        if settings.workers > 1:
+            os.environ[SHARED_FOLDER] = until_the_end.enter_context(TemporaryDirectory(prefix="kaimon-ingest-metrics-"))
+        _serve(settings, tls, partial(load_application, settings, load))
+
+
+def _serve(settings: IngestSettings, tls: ServerTls, load: Callable[[], ASGIApp]) -> None:
+    get_logger(__name__).info("ingest_listening", host=settings.host, port=settings.port, workers=settings.workers)
     Granian(
         "ingest.app:create_app",
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,
-        workers=1,
+        workers=settings.workers,
+        # One alone ends with the server, whose supervisor starts both.
+        respawn_failed_workers=settings.workers > 1,
         http=HTTPModes.http1,
         websockets=False,
         ssl_cert=tls.certificate,
@@ -58,7 +76,7 @@ def serve(settings: IngestSettings | None = None, load: Callable[[IngestSettings
         log_dictconfig=_LOGS,
         log_access=False,
         workers_kill_timeout=60,
-    ).serve(target_loader=partial(load_application, settings, load), wrap_loader=False)
+    ).serve(target_loader=load, wrap_loader=False)
 
 
 def server_tls(settings: IngestSettings) -> ServerTls:

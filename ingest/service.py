@@ -29,6 +29,7 @@ from tenancy.credentials import Authenticator
 from tenancy.database import Database, open_database
 from tenancy.settings import TenancySettings
 
+_FRESH_S: Final = 1.0
 _YOUNG_OBJECTS: Final = 50_000
 
 
@@ -66,6 +67,13 @@ class Service:
 def new_node(clock: Clock = utc_now) -> str:
     """Return a name for an ingest process that no other has or had; it begins with the time, for people."""
     return f"{clock():%Y%m%dt%H%M%S}-{secrets.token_hex(6)}"
+
+
+async def _keep_fresh(metrics: Metrics) -> None:
+    """Show the watched values to whichever worker is asked for them."""
+    while True:
+        metrics.refresh()
+        await asyncio.sleep(_FRESH_S)
 
 
 def _spare_the_collector() -> None:
@@ -143,10 +151,12 @@ async def running(
             metrics.watch("stuck_tenants", "Tenants whose segment cannot be written", committer.stuck_tenants)
             get_logger(__name__).info("ingest_started", node=committer.node)
             _spare_the_collector()
+            ticking = asyncio.create_task(_keep_fresh(metrics))
             try:
                 yield service
             finally:
                 await committer.drain()
+                ticking.cancel()
                 hints.close()
                 await flushing
                 stop.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +20,16 @@ class IngestSettings(HomeSettings):
 
     host: str = Field(default="127.0.0.1", description="Address that ingest listens on.")
     port: int = Field(default=8443, ge=1, le=65535, description="Port that ingest listens on; TLS only.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        description="Worker processes that share the port, each with its own node name and limits; one a CPU "
+        "saturates the machine.",
+    )
+    metrics_from: list[IPv4Network | IPv6Network] = Field(
+        default=[IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")],
+        description="Networks from which /metrics is answered, as a JSON list; it names tenants. Others get 404.",
+    )
     tls_certificate: Path | None = Field(
         default=None,
         description="Certificate chain (PEM) that ingest shows; without it, a development certificate under `tls/` "

@@ -71,7 +71,7 @@ def test_health_and_readiness(server: Any) -> None:
     assert server.client.get("/readyz").json()["status"] == "ready"
 
 
-def test_metrics_count_without_naming_anybody(server: Any, host: Any) -> None:
+def test_metrics_count_by_tenant_and_name_no_host(server: Any, host: Any) -> None:
     def counted(name: str) -> float:
         found = re.search(rf"^{re.escape(name)} (\S+)$", server.client.get("/metrics").text, re.MULTILINE)
         return float(found[1]) if found else 0.0
@@ -80,9 +80,15 @@ def test_metrics_count_without_naming_anybody(server: Any, host: Any) -> None:
     before = [counted(name) for name in names]
     server.send(host, host.batch(7))
     assert [counted(name) - was for name, was in zip(names, before, strict=True)] == [7, 1]
+    body = host.batch(1)
+    server.send(host, body, **{"Content-Encoding": "gzip"})
+    of_tenant = f'tenant="{host.tenant}"'
+    assert counted(f"kaimon_ingest_tenant_events_total{{{of_tenant}}}") == 7
+    assert counted(f'kaimon_ingest_tenant_refusals_total{{code="unsupported_media_type",{of_tenant}}}') == 1
+    assert counted("kaimon_ingest_late_seconds_count") >= 1
     text = server.client.get("/metrics").text
-    assert host.tenant not in text
     assert host.agent_id not in text
+    assert "host-1" not in text
 
 
 @pytest.mark.parametrize(
