@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -116,9 +118,18 @@ class Loop:
     def pid(self) -> int:
         return self.child.pid
 
+    def begin(self) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.write(b"\n")
+        self.child.stdin.flush()
+
     def finish(self) -> None:
         assert self.child.communicate(b"\n", timeout=250)[0]
         assert self.child.returncode == 0
+
+    def kill(self) -> None:
+        self.child.kill()
+        self.child.communicate()
 
     def told(self, load: Any) -> dict[str, int]:
         """What a load of the agent has delivered of it."""
@@ -142,18 +153,20 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def loop(program: Path, tmp_path: Path) -> Iterator[Callable[[int, int], Loop]]:
-    made: list[Loop] = []
+    """Start the generator in a folder of its own; in memory where there is any, since that is fastest."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="kaimon-load-", dir=memory if memory.is_mount() else tmp_path) as made:
+        running: list[Loop] = []
+        folders = (Path(made).resolve() / str(number) for number in itertools.count())
 
-    def start(files: int, turns: int) -> Loop:
-        made.append(Loop(program, tmp_path / f"load-{len(made)}", files, turns))
-        return made[-1]
+        def start(files: int, turns: int) -> Loop:
+            running.append(Loop(program, next(folders), files, turns))
+            return running[-1]
 
-    yield start
-    for one in made:
-        if one.child.poll() is None:
-            one.child.kill()
-            one.child.communicate()
-        shutil.rmtree(tmp_path / f"load-{made.index(one)}")
+        yield start
+        for one in running:
+            if one.child.returncode is None:
+                one.kill()
 
 
 @pytest.fixture
@@ -177,6 +190,12 @@ def start(server: Server, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     yield run
     for agent in running:
         agent.close()
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether loads are to be as long as the promise says, instead of as short as shows it."""
+    return bool(pytestconfig.getoption("--full"))
 
 
 @pytest.fixture

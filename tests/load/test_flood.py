@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.load]
         pytest.param((), 1, 227_273, id="one file, collapsed"),
     ],
 )
-def test_a_flood_loses_nothing(
+def test_a_flood_loses_nothing(  # noqa: PLR0917 - fixtures
     arguments: tuple[str, ...],
     files: int,
     turns: int,
