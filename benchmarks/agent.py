@@ -6,7 +6,7 @@ process that does nothing else; the compile is gcc over generated C files with r
 the kernel's own account of the processes. "Total" adds to the work's CPU the watcher's own (the server's is not in
 it). bpftrace runs agent_load/same_job.bt, which does less than the agent; auditd has a rule for the same calls.
 
-Prints one JSON object; a figure that could not be had is null:
+Prints one JSON object; a figure that could not be had is null, and where the agent cannot run there is only a reason:
 
     kernel                          the running kernel
     rounds, loop_count              rounds; opened, written, closed so often in each
@@ -140,6 +140,9 @@ def main() -> None:
     parser.add_argument("--no-build", action="store_true", help="leave the compile out")
     parser.add_argument("--no-auditd", action="store_true", help="leave auditd out")
     arguments = parser.parse_args()
+    if reason := watchers.why_no_agent():
+        print(json.dumps({"reason": reason}))
+        return
     with tempfile.TemporaryDirectory(prefix="kaimon-bench-") as folder:
         answer = measure(Path(folder).resolve(), arguments)
     print(json.dumps(answer, indent=None if arguments.json else 2))

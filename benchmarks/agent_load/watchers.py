@@ -163,6 +163,16 @@ class Agent(Process):
         return cost
 
 
+def why_no_agent() -> str | None:
+    """Return why the agent cannot be measured here."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        return "needs a kernel with BTF"
+    missing = [tool for tool in ("gcc", "make", "taskset") if shutil.which(tool) is None]
+    return f"needs {', '.join(missing)}" if missing else None
+
+
 @contextlib.contextmanager
 def program_clock() -> Iterator[None]:
     """Have the kernel measure each run of an eBPF program, which itself costs some 50 ns a run."""
