@@ -45,7 +45,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 8 << 20);
+	__uint(max_entries, 16 << 20);
 } ring SEC(".maps");
 
 /* What an operation is, as far as it fits on a program's small stack. */
@@ -70,6 +70,8 @@ struct deed {
 	int dir, dir2;
 	__u32 link_text;	/* the second string is a symlink's contents */
 	__u32 name_len;		/* of a name that is to come before dentry */
+	__u32 unlinked;		/* dentry never had, or has lost, its name */
+	__u32 pad;
 	__u64 str, str2;	/* in the caller's memory */
 	__u64 kstr, kstr2;	/* in the kernel's */
 	__u64 dentry, mnt;	/* walked */

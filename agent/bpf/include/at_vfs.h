@@ -117,6 +117,9 @@ static __always_inline int done(__u32 operation, __u64 object, int result)
 		s->deed.name = (__u64)stash->name;
 		if (!(s->deed.is.has & HAS_INODE) && result >= 0)
 			about_inode(&s->deed, GET(dentry, d_inode));
+		/* It has arrived; what was there before may have its old name now. */
+		if (operation == OP_RENAME && result >= 0)
+			s->deed.dentry2 = object;
 	}
 	return tell(s, result, 1);
 }
@@ -269,6 +272,7 @@ static __always_inline int on_link(struct dentry *old, const struct path *to, st
 	if (s) {
 		s->deed.dentry2 = (__u64)new;
 		s->deed.mnt2 = s->deed.mnt;
+		s->deed.unlinked = !GET(old, d_hash.pprev);
 	}
 	return by_names(s, new, 0, verdict);
 }

@@ -150,9 +150,10 @@ __attribute__((noinline)) int take_string(struct scratch *s, __u32 off, int dir,
 	if (user || kernel) {
 		n = user ? bpf_probe_read_user_str(&s->data[off], PATH_BYTES, (void *)user) :
 			   bpf_probe_read_kernel_str(&s->data[off], PATH_BYTES, (void *)kernel);
-		if (n <= 0)
+		if (n < 0)
 			return PATH_STRING | PATH_UNREAD;
-		len = n & (2 * PATH_BYTES - 1);
+		if (n > 0)	/* older kernels say 0 of an empty string */
+			len = n & (2 * PATH_BYTES - 1);
 	}
 	absolute = s->data[off] == '/';
 	if (chrooted(task))

@@ -161,6 +161,8 @@ static __always_inline bool add_paths(struct scratch *s, __u32 *end)
 			s->data[off] = '/';
 			off++;
 		}
+		if (deed->unlinked)
+			r->path_bits |= PATH_UNLINKED;
 		got = off;
 		off = add_walk(s, off, deed->dentry, deed->mnt, &r->path_len, 0);
 		r->path_len += got;

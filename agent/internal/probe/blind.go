@@ -30,7 +30,8 @@ var always = []BlindSpot{
 var vfs = []BlindSpot{
 	{"o_path_opens", "opens with O_PATH, which give no access to a file's contents, are not seen"},
 	{"write_results", "writes and shared mappings are seen as attempts, before they are done: their result is null, and a write of zero bytes counts"},
-	{"denied_lookups", "a rename, delete, link, chmod, chown or truncate that fails because a folder on its way may not be searched is not seen"},
+	{"denied_lookups", "an operation other than an open that is refused on its way, before the hook that would tell it, is not seen: in a folder that may not be searched, or a truncate of a file that may not be written"},
+	{"inner_writes", "one sendfile, splice or copy_file_range counts as up to three writes"},
 	{"late_open_failures", "an open that the file system itself refuses, after all permissions were checked, is told as done"},
 }
 

@@ -17,6 +17,7 @@ type Ring struct {
 	consumer      *uint64
 	producer      *uint64
 	epoll         int
+	whole         []byte // of a sample that goes over the end
 }
 
 const (
@@ -32,7 +33,8 @@ func newRing(fd, size int) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map the ring's reader: %w", err)
 	}
-	data, err := unix.Mmap(fd, int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED)
+	// The kernel would map the data twice in a row, so that no record is cut in two; both count as the agent's memory.
+	data, err := unix.Mmap(fd, int64(page), page+size, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map the ring: %w", err)
 	}
@@ -74,8 +76,7 @@ func (r *Ring) Read(end uint64, f func(sample []byte)) bool {
 		}
 		length := uint64(header &^ (busy | discarded))
 		if header&discarded == 0 {
-			from := at&(r.size-1) + headerSize
-			f(r.data[from : from+length : from+length])
+			f(r.sample((at+headerSize)&(r.size-1), length))
 		}
 		at += (length + headerSize + 7) &^ 7
 		if at-given >= giveBack {
@@ -85,6 +86,15 @@ func (r *Ring) Read(end uint64, f func(sample []byte)) bool {
 	}
 	atomic.StoreUint64(r.consumer, at)
 	return at >= end
+}
+
+// sample is what lies at a place of the ring, in one piece.
+func (r *Ring) sample(from, length uint64) []byte {
+	if end := from + length; end <= r.size {
+		return r.data[from:end:end]
+	}
+	r.whole = append(append(r.whole[:0], r.data[from:]...), r.data[:from+length-r.size]...)
+	return r.whole
 }
 
 // Close gives the mappings back.
