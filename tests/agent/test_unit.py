@@ -58,7 +58,8 @@ def test_the_agent_makes_no_call_that_the_unit_refuses(start: Callable[..., Any]
         allowed = allowed - named if line.startswith("~") else allowed | named
     trace = tmp_path / "trace"
     # -D: the agent is the child, and strace its own grandchild.
-    agent = start(under=["strace", "-D", "-f", "-qq", "-o", str(trace), "-e", "trace=all", "-e", "signal=none"])
+    agent = start("--log-level", "debug", under=["strace", "-D", "-f", "-qq", "-o", str(trace), "-e", "signal=none"])
+    agent.wait_said("state")  # it has looked after its hooks
     (tmp_path / "f").touch()
     sink.wait(lambda s: any(row["path"] == str(tmp_path / "f") for row in s.rows()))
     agent.stop()
