@@ -53,8 +53,16 @@ func sum(of string) string {
 	return string(out[:])
 }
 
-// ReadToken reads an enrollment token from a file, or from stdin for "-".
+// ReadToken reads an enrollment token from a file, or from stdin for "-": a line that is not shown, if it is a terminal.
 func ReadToken(path string, stdin io.Reader) (string, error) {
+	if path == "-" {
+		if line, ok, err := askHidden(stdin, "Enrollment token (not shown): "); err != nil {
+			return "", fmt.Errorf("read the token: %w", err)
+		} else if ok {
+			token := strings.TrimSpace(line)
+			return token, CheckToken(token, Enrollment)
+		}
+	}
 	from := stdin
 	if path != "-" {
 		file, err := os.Open(path)
