@@ -102,3 +102,32 @@ def test_enroll_uses_a_token_once_and_stops(sink: Any, tmp_path: Path, tokens: d
         assert json.loads(done.stderr)["msg"] == said
     assert len(sink.enrolled) == 1
     assert (tmp_path / "state" / "credential.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_sealed_agent_leaves_out_another_folder(start: Callable[..., Any], sink: Any, tmp_path: Path) -> None:
+    config, folder = tmp_path / "agent.yaml", tmp_path / "scratch"
+    folder.mkdir()
+    replace(config, "collapse_window: 0\n")
+    agent = start("--config", str(config))
+    (folder / "before").touch()
+    replace(config, f"collapse_window: 0\nexclude: [{folder}]\n")
+    agent.wait_said("config_reloaded")
+    (folder / "while").touch()
+    replace(config, "collapse_window: 0\n")
+    sink.wait(lambda _: len([line for line in agent.said() if line["msg"] == "config_reloaded"]) == 2)
+    (folder / "after").touch()
+    sink.wait(lambda s: any(row["path"] == str(folder / "after") for row in s.rows()))
+    agent.stop()
+    sink.check()
+    told = {Path(row["path"]).name for row in sink.rows() if row["path"].startswith(f"{folder}/")}
+    assert told == {"before", "after"}
+
+
+def test_new_settings_that_cannot_be_applied_change_nothing(start: Callable[..., Any], tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    replace(config, "log_level: info\n")
+    agent = start("--config", str(config))
+    replace(config, f"log_level: debug\nexclude: [{tmp_path / 'no such folder'}]\n")
+    agent.wait_said("config_rejected")
+    agent.stop()
+    assert not any(line["level"] == "DEBUG" for line in agent.said())

@@ -17,6 +17,7 @@ import (
 	"kaimon/agent/internal/enrich"
 	"kaimon/agent/internal/harden"
 	"kaimon/agent/internal/identity"
+	"kaimon/agent/internal/metrics"
 	"kaimon/agent/internal/paths"
 	"kaimon/agent/internal/probe"
 	"kaimon/agent/internal/ship"
@@ -67,10 +68,18 @@ func Run(stop <-chan struct{}, o Options) error {
 		return err
 	}
 	defer capture.Close()
+	w := &watched{capture: capture, started: time.Now(), beat: o.Config.Heartbeat, memory: memory}
+	if path := o.Config.MetricsSocket; path != "" {
+		if w.server, err = metrics.Listen(path); err != nil {
+			return err
+		}
+		defer w.server.Close()
+	}
 	sealed, err := harden.Seal(o.Config.StateDir, memory, func() error { return rehearse(capture, &o) })
 	if err != nil {
 		o.Log.Warn("not_all_hardened", "error", err.Error())
 	}
+	w.hardened = err == nil
 	o.Log.Info("hardened", "capabilities", sealed.Capabilities, "bounding", sealed.Bounding,
 		"no_new_privileges", sealed.NoNewPrivs, "calls_allowed", sealed.Calls, "writes_confined", sealed.Confined,
 		"memory_locked", memory.Locked, "no_core_dump", memory.NoCoreDump)
@@ -89,12 +98,13 @@ func Run(stop <-chan struct{}, o Options) error {
 	}
 	o.Log.Info("capturing", "agent_id", credential.AgentID, "load_id", shipper.Header.LoadID, "mode", capture.Mode,
 		"blind_spots", capture.BlindSpots())
-	return work(stop, o, capture, rows, shipper)
+	w.rows, w.shipper = rows, shipper
+	return work(stop, o, w)
 }
 
 // work runs the collector and the shipper until stop, then within a bounded time delivers what is left.
-func work(stop <-chan struct{}, o Options, capture *probe.Capture, rows *buffer.Buffer, shipper *ship.Shipper) error {
-	log := o.Log
+func work(stop <-chan struct{}, o Options, w *watched) error {
+	log, capture, rows, shipper := o.Log, w.capture, w.rows, w.shipper
 	var sensitive atomic.Pointer[paths.Patterns]
 	sensitive.Store(paths.NewPatterns(o.Config.Sensitive))
 	c := &collector{
@@ -106,12 +116,15 @@ func work(stop <-chan struct{}, o Options, capture *probe.Capture, rows *buffer.
 	defer cancel()
 	shipped := make(chan error, 1)
 	go func() { shipped <- shipper.Run(ctx, stop) }()
-	go watch(ctx, capture, rows, log)
-	watcher := &config.Watcher{
+	go watch(ctx, w, log)
+	w.config = &config.Watcher{
 		Source: o.Source, Now: o.Config, Ask: o.Reload, Log: log,
 		Apply: func(next config.Config) error { return apply(capture, &sensitive, o.Level, &next) },
 	}
-	go watcher.Run(ctx)
+	go w.config.Run(ctx)
+	if w.server != nil {
+		w.server.Serve(w.state)
+	}
 
 	if err := c.run(stop); err != nil {
 		return err
@@ -145,7 +158,7 @@ func work(stop <-chan struct{}, o Options, capture *probe.Capture, rows *buffer.
 }
 
 // watch looks after what nobody else does: runs that the kernel skipped, and a word on how things stand.
-func watch(ctx context.Context, capture *probe.Capture, rows *buffer.Buffer, log *slog.Logger) {
+func watch(ctx context.Context, w *watched, log *slog.Logger) {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
 	for round := 0; ; round++ {
@@ -155,22 +168,25 @@ func watch(ctx context.Context, capture *probe.Capture, rows *buffer.Buffer, log
 		case <-ticker.C:
 		}
 		if round%canaryRounds == 0 {
-			lookAfterHooks(capture, log)
+			w.lookAfterHooks(log)
 		}
-		missed, err := capture.Check()
+		missed, err := w.capture.Check()
 		if err != nil {
 			log.Warn("check_failed", "error", err.Error())
+		} else {
+			w.skipped.Store(missed)
 		}
-		held, waiting, shed := rows.State()
+		held, waiting, shed := w.rows.State()
 		log.Debug("state", "held_bytes", held, "waiting_rows", waiting.Rows, "shed_rows", shed.Rows, "missed", missed)
 	}
 }
 
-func lookAfterHooks(capture *probe.Capture, log *slog.Logger) {
-	silent, err := capture.Canary()
+func (w *watched) lookAfterHooks(log *slog.Logger) {
+	silent, err := w.capture.Canary()
 	if err != nil {
 		log.Warn("canary_failed", "error", err.Error())
 	}
+	w.silent.Add(uint64(len(silent)))
 	for _, s := range silent {
 		log.Error("hook_silent", "cpu", s.CPU, "hook", s.Hook)
 	}

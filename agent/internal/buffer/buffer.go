@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"sync"
+	"time"
 
 	"kaimon/agent/internal/account"
 )
@@ -28,6 +29,7 @@ func New(limit int) *Buffer {
 
 // Push adds a closed segment, and lets the oldest of the cheapest rows go while there is no room.
 func (b *Buffer) Push(s *Segment) {
+	s.At = time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n := len(b.queue); n > 0 && b.queue[n-1].Size() == 0 && !b.queue[n-1].Final {
@@ -87,6 +89,9 @@ func (b *Buffer) take(aim Aim) []*Segment {
 	}
 	return got
 }
+
+// Limit is about how many bytes are held at most.
+func (b *Buffer) Limit() int { return b.limit }
 
 // Idle says whether somebody waits for segments.
 func (b *Buffer) Idle() bool {

@@ -3,6 +3,7 @@ package buffer
 
 import (
 	"fmt"
+	"time"
 
 	"kaimon/agent/internal/account"
 )
@@ -25,7 +26,8 @@ type Segment struct {
 	Now   account.Snapshot
 	Shed  account.Tallies // rows of this segment that were let go
 	Final bool
-	Due   bool // it is not to wait for company
+	Due   bool      // it is not to wait for company
+	At    time.Time // when it was closed
 	part  [Classes]part
 }
 

@@ -47,7 +47,7 @@ func Split(s *Segment, before account.Snapshot) (first, second *Segment, err err
 	n := len(s.Shed)
 	first, second = NewSegment(n), NewSegment(n)
 	first.Now = append(account.Snapshot(nil), before...)
-	second.Now, second.Final = s.Now, s.Final
+	second.Now, second.Final, second.At = s.Now, s.Final, s.At
 	copy(second.Shed, s.Shed)
 	early := true // of a CPU with an odd number, one half takes the greater part, then the other
 	for cpu, rows := range perCPU {

@@ -51,12 +51,7 @@ type Shipper struct {
 	digest  *string
 	todo    [][]*buffer.Segment // groups to send before anything else, the last one first
 	encoder *zstd.Encoder
-	sent    Sent
-}
-
-// Sent is what a Shipper has done.
-type Sent struct {
-	Batches, Bytes, Rows, Retries, Refused, Rejected uint64
+	record
 }
 
 // NewShipper prepares a shipper for n CPUs.
@@ -66,7 +61,9 @@ func NewShipper(n int) (*Shipper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Shipper{ledger: account.NewLedger(n), settled: make(account.Snapshot, n), encoder: encoder}, nil
+	return &Shipper{
+		ledger: account.NewLedger(n), settled: make(account.Snapshot, n), encoder: encoder, record: newRecord(),
+	}, nil
 }
 
 // Run delivers until the final segment is settled (nil) or ctx ends (its error). Closing `hurry` ends a wait at once.
@@ -86,9 +83,6 @@ func (s *Shipper) Run(ctx context.Context, hurry <-chan struct{}) error {
 		}
 	}
 }
-
-// Sent says what was done so far; call it only after Run.
-func (s *Shipper) Sent() Sent { return s.sent }
 
 func (s *Shipper) defaults() {
 	if s.Settings.AuthRetry == 0 {
@@ -124,6 +118,7 @@ type batch struct {
 	now    account.Snapshot
 	final  bool
 	held   int
+	at     time.Time // up to when it tells
 }
 
 // deliver settles one group of segments: as one batch, or halved if it is too large.
@@ -153,10 +148,7 @@ func (s *Shipper) deliver(ctx context.Context, hurry <-chan struct{}, group []*b
 	sum := b.rows.Sum()
 	if answer.Status == http.StatusOK {
 		s.ledger.Delivered.Add(b.rows)
-		s.sent.Batches++
-		s.sent.Bytes += uint64(len(b.body))
-		s.sent.Rows += sum.Rows
-		s.sent.Rejected += uint64(answer.Rejected)
+		s.delivered(b, sum, answer)
 		s.Log.Debug("batch_delivered", "batch_seq", b.seq, "rows", sum.Rows, "bytes", len(b.body),
 			"duplicate", answer.Duplicate)
 		if answer.Rejected > 0 {
@@ -164,7 +156,7 @@ func (s *Shipper) deliver(ctx context.Context, hurry <-chan struct{}, group []*b
 		}
 	} else {
 		s.ledger.Refused.Add(b.rows)
-		s.sent.Refused += sum.Rows
+		s.refused(b, sum)
 		s.Log.Error("batch_refused", "batch_seq", b.seq, "rows", sum.Rows, "status", answer.Status,
 			"code", answer.Code, "detail", answer.Detail)
 	}
@@ -178,7 +170,7 @@ func (s *Shipper) form(group []*buffer.Segment) (*batch, error) {
 	n := len(s.settled)
 	b := &batch{
 		seq: s.seq + 1, rows: make(account.Tallies, n), shed: make(account.Tallies, n),
-		now: newest.Now, final: newest.Final,
+		now: newest.Now, final: newest.Final, at: newest.At,
 	}
 	for _, segment := range group {
 		b.rows.Add(segment.Rows())
@@ -191,6 +183,7 @@ func (s *Shipper) form(group []*buffer.Segment) (*batch, error) {
 	ledger.Shed.Add(b.shed)
 	ledger.Refused.Add(s.ledger.Refused)
 	if err := ledger.Check(b.now, b.rows); err != nil {
+		s.violated()
 		s.Log.Error("accounting_violated", "batch_seq", b.seq, "error", err.Error())
 	}
 	header := s.Header
@@ -261,6 +254,7 @@ func (s *Shipper) settle(ctx context.Context, hurry <-chan struct{}, b *batch) (
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		s.answered(answer)
 		var wait time.Duration
 		switch {
 		case err != nil:
@@ -271,14 +265,17 @@ func (s *Shipper) settle(ctx context.Context, hurry <-chan struct{}, b *batch) (
 			s.Log.Warn("server_busy", "batch_seq", b.seq, "status", answer.Status, "code", answer.Code,
 				"wait_ms", wait.Milliseconds())
 		case answer.Status == http.StatusUnauthorized || answer.Status == http.StatusForbidden:
-			wait = s.Settings.AuthRetry
+			wait = max(s.Settings.AuthRetry, answer.RetryAfter)
 			s.Log.Error("not_welcome", "batch_seq", b.seq, "status", answer.Status, "code", answer.Code,
-				"detail", answer.Detail, "wait_ms", wait.Milliseconds())
+				"detail", answer.Detail, "wait_ms", wait.Milliseconds(), "meanwhile", "rows wait in memory, within bounds")
 		default:
+			if failures > 0 {
+				s.Log.Info("server_decides_again", "batch_seq", b.seq, "status", answer.Status, "attempts", failures+1)
+			}
 			return answer, nil
 		}
 		failures++
-		s.sent.Retries++
+		s.retried()
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
