@@ -7,10 +7,10 @@ import hashlib
 import json
 import os
 import platform
-import pty
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -149,21 +149,27 @@ def test_a_bad_token_leaves_nothing_behind(given: str, installer: Any, make_toke
     assert installer.nothing_is_there()
 
 
+ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
 def test_the_token_is_asked_for_on_the_terminal_and_not_shown(installer: Any) -> None:
     command = installer.command("--server", installer.sink.url, "--ca", installer.sink.ca)
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvp(command[0], command)
-    shown = b""
-    with contextlib.suppress(OSError):  # how a terminal says that its last user is gone
-        while chunk := os.read(terminal, 4096):
-            if b"(not shown)" in (shown := shown + chunk) and installer.token.encode()[:4] not in shown:
-                os.write(terminal, installer.token.encode() + b"\n")
-                shown += installer.token.encode()[:4]
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 0, shown
-    assert installer.token.encode()[4:] not in shown
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        shown = b""
+        while not shown.endswith(b"(not shown): "):
+            more = process.stdout.read1()
+            assert more, shown
+            shown += more
+        process.stdin.write(installer.token.encode() + b"\n")
+        process.stdin.flush()
+        shown += process.stdout.read()
+    assert process.wait(60) == 0, shown
+    assert installer.token.encode() not in shown
     assert len(installer.sink.enrolled) == 1
     assert (installer.root / STATE / "credential.json").exists()
 

@@ -164,6 +164,19 @@ def test_nothing_is_made_with_a_key_that_should_not_sign(release: Any, wrong: st
     assert "key" in made.stderr
 
 
+def test_a_development_key_is_made_once_and_kept_to_its_owner(release: Any, tmp_path: Path) -> None:
+    home, made = tmp_path / "home", []
+    for number in range(2):
+        done = release.make("--arch", "amd64", "--out", tmp_path / f"dist{number}", KAIMON_HOME=str(home))
+        assert done.returncode == 0, done.stderr
+        made.append(digests(tmp_path / f"dist{number}"))
+    [key] = [path for path in home.rglob("*") if path.is_file()]
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert key.parent.stat().st_mode & 0o777 == 0o700
+    assert made[0] == made[1]
+    assert made[0]["kaimon-release.pub"] != digests(release.folder)["kaimon-release.pub"]
+
+
 def test_a_folder_of_something_else_is_never_replaced(release: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("mine")
     assert release.make("--key", release.key, "--out", tmp_path).returncode == 1
