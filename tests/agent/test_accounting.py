@@ -109,7 +109,7 @@ def test_what_a_stalled_reader_loses_is_what_it_says(
     assert {cause for cause, number in lost.items() if number} == {"ring"}
     assert lost == sink.lost("lost_events")
     missing = flood.written - flood.told(sink)
-    assert missing > 50_000
+    assert missing > 10_000
     # Between the first and the last write both agents watched; the agents themselves are seen by one of them only.
     agents = {flood.child.pid, agent.process.pid, witness.process.pid}
     mine, theirs = (others(s.rows(), flood, agents) for s in (sink, other_sink))

@@ -37,7 +37,7 @@ type Options struct {
 
 const (
 	knownProcesses = 32768
-	beside         = 20 << 20 // bytes of memory aimed at, beside the buffer
+	beside         = 14 << 20 // bytes of memory aimed at, beside the buffer
 	checkEvery     = 10 * time.Second
 	canaryRounds   = 3 // of checkEvery
 	finishWithin   = 2 * time.Second
@@ -112,6 +112,9 @@ func work(stop <-chan struct{}, o Options, w *watched) error {
 		cpus: capture.CPUs(), cutEvery: o.Config.CutInterval, beatEvery: o.Config.Heartbeat,
 		cutSize: min(cutSize, o.Config.BufferBytes/8), sensitive: &sensitive,
 	}
+	c.jobs = make(chan job, 64)
+	packed := make(chan struct{})
+	go c.pack(packed)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	shipped := make(chan error, 1)
@@ -141,6 +144,8 @@ func work(stop <-chan struct{}, o Options, w *watched) error {
 		problem = errors.Join(problem, errors.New("the counters never came to rest"))
 		cancel()
 	}
+	close(c.jobs)
+	<-packed
 	err = <-shipped
 	if err != nil {
 		_, waiting, _ := rows.State()
@@ -196,6 +201,7 @@ func (w *watched) lookAfterHooks(log *slog.Logger) {
 type kernel struct{ *probe.Capture }
 
 func (k kernel) Snapshot() (account.Snapshot, bool)          { return k.Capture.Snapshot() }
+func (k kernel) Begin() uint64                               { return k.Ring.Begin() }
 func (k kernel) End() uint64                                 { return k.Ring.End() }
 func (k kernel) Read(end uint64, f func(sample []byte)) bool { return k.Ring.Read(end, f) }
 func (k kernel) Wait(milliseconds int) error                 { return k.Ring.Wait(milliseconds) }

@@ -17,6 +17,7 @@ import (
 // source is what a collector reads: a probe.Capture.
 type source interface {
 	Snapshot() (account.Snapshot, bool)
+	Begin() uint64
 	End() uint64
 	Read(end uint64, f func(sample []byte)) bool
 	Wait(milliseconds int) error
@@ -34,6 +35,8 @@ type collector struct {
 	cutEvery  time.Duration
 	beatEvery time.Duration
 	cutSize   int
+	jobs      chan job                        // for pack; nil = here and now
+	unpacked  atomic.Int64                    // bytes of lines in jobs
 	sensitive *atomic.Pointer[paths.Patterns] // opens of such files are shed last
 
 	openers []opener // by window: what the row said that opened it
@@ -59,6 +62,8 @@ const (
 	pollMilliseconds = 50
 	sweepEvery       = 250 * time.Millisecond
 	cutSize          = 1 << 20
+	readAtOnce       = 1 << 20 // bytes of the ring between two looks at what else is due
+	mostUnpacked     = 8 << 20 // bytes of lines that may wait to be packed
 	// stuckSize is how much an open segment may hold when no cut can be had; then the ring fills, and counts.
 	stuckSize = 16 << 20
 	// aBusyRecord is how long a cut waits for a record that another CPU is still writing.
@@ -76,13 +81,56 @@ func (c *collector) run(stop <-chan struct{}) error {
 			return nil
 		default:
 		}
-		if err := c.from.Wait(pollMilliseconds); err != nil {
-			return err
+		if c.from.End()-c.from.Begin() < readAtOnce {
+			if err := c.from.Wait(pollMilliseconds); err != nil {
+				return err
+			}
 		}
 		if err := c.step(); err != nil {
 			return err
 		}
 	}
+}
+
+// job is lines to pack, then the segment to queue that holds them.
+type job struct {
+	chunk   *buffer.Chunk
+	segment *buffer.Segment
+}
+
+// pack does jobs until there will be no more: compressing takes longer than reading, and the ring does not wait.
+func (c *collector) pack(done chan<- struct{}) {
+	for j := range c.jobs {
+		if j.chunk == nil {
+			c.to.Push(j.segment)
+			continue
+		}
+		j.chunk.Pack()
+		c.to.Expect(-j.chunk.Size())
+		c.unpacked.Add(int64(-j.chunk.Size()))
+	}
+	close(done)
+}
+
+func (c *collector) packLater(k *buffer.Chunk) {
+	if c.jobs == nil {
+		k.Pack()
+		return
+	}
+	for c.unpacked.Load() > mostUnpacked {
+		time.Sleep(time.Millisecond) // meanwhile the ring fills
+	}
+	c.unpacked.Add(int64(k.Size()))
+	c.to.Expect(k.Size())
+	c.jobs <- job{chunk: k}
+}
+
+func (c *collector) push(s *buffer.Segment) {
+	if c.jobs == nil {
+		c.to.Push(s)
+		return
+	}
+	c.jobs <- job{segment: s}
 }
 
 // step has windows closed, empties the ring and cuts if it is time to.
@@ -95,7 +143,7 @@ func (c *collector) step() error {
 		}
 	}
 	if c.open.Size() < stuckSize {
-		c.from.Read(c.from.End(), func(sample []byte) { c.take(sample, nil, nil) })
+		c.from.Read(min(c.from.End(), c.from.Begin()+readAtOnce), func(sample []byte) { c.take(sample, nil, nil) })
 	}
 	age := c.now.Sub(c.lastDue)
 	due := age >= c.beatEvery || age >= c.cutEvery && c.to.Idle() && c.open.Size()+c.to.Waiting() > 0
@@ -130,7 +178,7 @@ func (c *collector) cut(due, final bool) bool {
 		time.Sleep(100 * time.Microsecond)
 	}
 	c.open.Now, c.open.Due, c.open.Final = now, due, final
-	c.to.Push(c.open)
+	c.push(c.open)
 	c.open = late
 	if due {
 		c.lastDue = time.Now()
@@ -161,6 +209,9 @@ func (c *collector) take(sample []byte, now account.Snapshot, late *buffer.Segme
 		Count: uint64(r.Count), CPU: r.CPU, Seq: r.Seq,
 	}
 	to.Append(class, append(moment.AppendTo(to.Lines(class)), rest...), r.CPU, uint64(r.Count))
+	if chunk := to.Chunk(class); chunk != nil {
+		c.packLater(chunk)
+	}
 	c.events += uint64(r.Count)
 }
 

@@ -165,6 +165,8 @@ func (k *modelKernel) Snapshot() (account.Snapshot, bool) {
 	return now, true
 }
 
+func (k *modelKernel) Begin() uint64 { return k.consumed }
+
 func (k *modelKernel) End() uint64 { return k.consumed + uint64(len(k.samples)) }
 
 func (k *modelKernel) Read(end uint64, f func([]byte)) bool {

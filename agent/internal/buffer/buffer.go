@@ -17,6 +17,7 @@ type Buffer struct {
 	limit   int
 	queue   []*Segment
 	taken   int // bytes held by segments that were taken and not yet released
+	coming  int // bytes of segments that are about to be pushed
 	shed    account.Tally
 	idle    bool // somebody waits in Take
 	changed chan struct{}
@@ -93,6 +94,13 @@ func (b *Buffer) take(aim Aim) []*Segment {
 // Limit is about how many bytes are held at most.
 func (b *Buffer) Limit() int { return b.limit }
 
+// Expect counts bytes more (or, below 0, fewer) of segments that are about to be pushed among what is held.
+func (b *Buffer) Expect(bytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.coming += bytes
+}
+
 // Idle says whether somebody waits for segments.
 func (b *Buffer) Idle() bool {
 	b.mu.Lock()
@@ -125,7 +133,7 @@ func (b *Buffer) State() (held int, waiting, shed account.Tally) {
 }
 
 func (b *Buffer) heldLocked() int {
-	held := b.taken
+	held := b.taken + b.coming
 	for _, s := range b.queue {
 		held += s.Held()
 	}

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -32,4 +33,43 @@ func pack(lines []byte) []byte {
 
 func unpack(z []byte, size int) ([]byte, error) {
 	return unpacker().DecodeAll(z, make([]byte, 0, size))
+}
+
+const (
+	chunkBytes  = 1 << 20
+	aboutPacked = 8 // how much smaller lines become, before one knows
+)
+
+// Chunk is lines of one class of a segment that are compressed as one.
+type Chunk struct {
+	lines []byte // nil when packed
+	z     []byte
+	size  int // of the lines
+}
+
+// Size is the length of the lines.
+func (k *Chunk) Size() int { return k.size }
+
+// Pack compresses the lines.
+func (k *Chunk) Pack() {
+	k.z = pack(k.lines)
+	k.lines = nil
+}
+
+func (k *Chunk) text() ([]byte, error) {
+	if k.z == nil {
+		return k.lines, nil
+	}
+	lines, err := unpack(k.z, k.size)
+	if err != nil {
+		return nil, fmt.Errorf("unpack rows: %w", err)
+	}
+	return lines, nil
+}
+
+func (k *Chunk) wire() int {
+	if k.z != nil {
+		return len(k.z)
+	}
+	return k.size / aboutPacked
 }

@@ -2,7 +2,6 @@
 package buffer
 
 import (
-	"fmt"
 	"time"
 
 	"kaimon/agent/internal/account"
@@ -32,10 +31,10 @@ type Segment struct {
 }
 
 type part struct {
-	lines []byte // NDJSON, or nil when packed
-	z     []byte // the same, compressed
-	size  int    // of the lines
-	tally account.Tallies
+	chunks []*Chunk // earlier lines
+	lines  []byte   // NDJSON, or nil when packed
+	size   int      // of all lines
+	tally  account.Tallies
 }
 
 // NewSegment returns an open segment for n CPUs.
@@ -53,7 +52,8 @@ func (s *Segment) Lines(c Class) []byte { return s.part[c].lines }
 // Append takes the buffer of Lines back with one line more, of a row of cpu that stands for count occurrences.
 func (s *Segment) Append(c Class, lines []byte, cpu uint32, count uint64) {
 	p := &s.part[c]
-	p.lines, p.size = lines, len(lines)
+	p.size += len(lines) - len(p.lines)
+	p.lines = lines
 	p.tally[cpu].Add(account.Tally{Rows: 1, Events: count})
 }
 
@@ -61,11 +61,29 @@ func (s *Segment) Append(c Class, lines []byte, cpu uint32, count uint64) {
 func (s *Segment) Join(later *Segment) {
 	for i := range s.part {
 		p, q := &s.part[i], &later.part[i]
+		p.chunks = append(p.chunks, q.chunks...)
 		p.lines = append(p.lines, q.lines...)
-		p.size = len(p.lines)
+		p.size += q.size
 		p.tally.Add(q.tally)
 	}
 	s.Shed.Add(later.Shed)
+}
+
+// Chunk closes the newest lines of a class once they are many, for somebody to pack while the segment goes on; else it
+// returns nil. The segment must not be pushed before that is done.
+func (s *Segment) Chunk(c Class) *Chunk {
+	p := &s.part[c]
+	if len(p.lines) < chunkBytes {
+		return nil
+	}
+	p.close()
+	p.lines = make([]byte, 0, chunkBytes+chunkBytes/8)
+	return p.chunks[len(p.chunks)-1]
+}
+
+func (p *part) close() {
+	p.chunks = append(p.chunks, &Chunk{lines: p.lines, size: len(p.lines)})
+	p.lines = nil
 }
 
 // Size is the length of all lines.
@@ -81,7 +99,10 @@ func (s *Segment) Size() int {
 func (s *Segment) Held() int {
 	n := 512 + len(s.Now)*(8*10+16*5)
 	for i := range s.part {
-		n += cap(s.part[i].lines) + cap(s.part[i].z)
+		n += cap(s.part[i].lines)
+		for _, k := range s.part[i].chunks {
+			n += cap(k.lines) + cap(k.z)
+		}
 	}
 	return n
 }
@@ -90,11 +111,10 @@ func (s *Segment) Held() int {
 func (s *Segment) Wire() int {
 	n := 0
 	for i := range s.part {
-		if p := &s.part[i]; p.z != nil {
-			n += len(p.z)
-		} else {
-			n += p.size / 8
+		for _, k := range s.part[i].chunks {
+			n += k.wire()
 		}
+		n += len(s.part[i].lines) / aboutPacked
 	}
 	return n
 }
@@ -108,22 +128,28 @@ func (s *Segment) Rows() account.Tallies {
 	return sum
 }
 
-// Each calls f with the lines of each class.
+// Each calls f with lines, class by class. What f is given is valid until it returns.
 func (s *Segment) Each(f func(lines []byte) error) error {
 	for i := range s.part {
-		p := &s.part[i]
-		lines := p.lines
-		if p.z != nil {
-			var err error
-			if lines, err = unpack(p.z, p.size); err != nil {
-				return fmt.Errorf("unpack rows: %w", err)
-			}
+		if err := s.part[i].each(f); err != nil {
+			return err
 		}
-		if len(lines) > 0 {
-			if err := f(lines); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+func (p *part) each(f func(lines []byte) error) error {
+	for _, k := range p.chunks {
+		lines, err := k.text()
+		if err == nil {
+			err = f(lines)
 		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(p.lines) > 0 {
+		return f(p.lines)
 	}
 	return nil
 }
@@ -131,16 +157,16 @@ func (s *Segment) Each(f func(lines []byte) error) error {
 // pack compresses what is not yet compressed.
 func (s *Segment) pack() {
 	for i := range s.part {
-		if p := &s.part[i]; p.z == nil && p.size > 0 {
-			p.z = pack(p.lines)
-			p.lines = nil
+		if p := &s.part[i]; len(p.lines) > 0 {
+			p.close()
+			p.chunks[len(p.chunks)-1].Pack()
 		}
 	}
 }
 
 func (s *Segment) packed() bool {
 	for i := range s.part {
-		if s.part[i].lines != nil {
+		if len(s.part[i].lines) > 0 {
 			return false
 		}
 	}

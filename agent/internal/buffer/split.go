@@ -26,19 +26,19 @@ func Split(s *Segment, before account.Snapshot) (first, second *Segment, err err
 	perCPU := make([][]row, len(s.Shed))
 	total := 0
 	for c := range s.part {
-		lines := s.part[c].lines
-		if s.part[c].z != nil {
-			if lines, err = unpack(s.part[c].z, s.part[c].size); err != nil {
-				return nil, nil, fmt.Errorf("unpack rows: %w", err)
+		err := s.part[c].each(func(lines []byte) error {
+			for line := range bytes.Lines(bytes.Clone(lines)) {
+				r := row{class: Class(c), line: line}
+				if err := json.Unmarshal(line, &r); err != nil {
+					return fmt.Errorf("read back a row: %w", err)
+				}
+				perCPU[r.CPU] = append(perCPU[r.CPU], r)
+				total++
 			}
-		}
-		for line := range bytes.Lines(lines) {
-			r := row{class: Class(c), line: line}
-			if err := json.Unmarshal(line, &r); err != nil {
-				return nil, nil, fmt.Errorf("read back a row: %w", err)
-			}
-			perCPU[r.CPU] = append(perCPU[r.CPU], r)
-			total++
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
 		}
 	}
 	if total < 2 {

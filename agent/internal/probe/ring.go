@@ -61,6 +61,9 @@ func (r *Ring) Wait(milliseconds int) error {
 	return nil
 }
 
+// Begin is the position of the oldest record that has not been read.
+func (r *Ring) Begin() uint64 { return atomic.LoadUint64(r.consumer) }
+
 // End is the position behind the newest record that has been begun.
 func (r *Ring) End() uint64 { return atomic.LoadUint64(r.producer) }
 
