@@ -29,7 +29,7 @@ struct described {
 	__u32 tgid;
 	__u32 mount_ns;
 	__u32 first_mount_ns;
-	__u32 inode_size;
+	__u32 pad;
 } described;
 
 struct raw_arguments {
@@ -55,7 +55,6 @@ int kaimon_describe(struct raw_arguments *arguments)
 	described.inode = BPF_CORE_READ(inode, i_ino);
 	described.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	described.mode = BPF_CORE_READ(inode, i_mode);
-	described.inode_size = bpf_core_type_size(struct inode);
 	return 0;
 }
 

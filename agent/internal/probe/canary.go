@@ -66,15 +66,12 @@ func (c *Capture) Canary() ([]Silence, error) {
 		if unix.SchedSetaffinity(0, &here) != nil {
 			continue // it went offline
 		}
-		before := c.counters.owns[cpu].read()
-		if err := c.sing(); err != nil {
+		unheard, err := c.listen(cpu)
+		if err != nil {
 			return nil, fmt.Errorf("the canary: %w", err)
 		}
-		after := c.counters.owns[cpu].read()
-		for _, at := range canaries {
-			if slices.Contains(c.listens, at) && after.met[at] == before.met[at] {
-				silent = append(silent, Silence{cpu, hookNames[at]})
-			}
+		for _, at := range unheard {
+			silent = append(silent, Silence{cpu, hookNames[at]})
 		}
 	}
 	if len(silent) > 0 {
@@ -85,6 +82,25 @@ func (c *Capture) Canary() ([]Silence, error) {
 		c.mu.Unlock()
 	}
 	return silent, nil
+}
+
+// listen returns the hooks that did not meet the canary on this CPU. The kernel skips a run of a program while another
+// is under way on the same CPU, so one silence means nothing; three in a row do.
+func (c *Capture) listen(cpu int) (unheard []int, err error) {
+	for _, at := range canaries {
+		if slices.Contains(c.listens, at) {
+			unheard = append(unheard, at)
+		}
+	}
+	for try := 0; try < 3 && len(unheard) > 0; try++ {
+		before := c.counters.owns[cpu].read()
+		if err := c.sing(); err != nil {
+			return nil, err
+		}
+		after := c.counters.owns[cpu].read()
+		unheard = slices.DeleteFunc(unheard, func(at int) bool { return after.met[at] != before.met[at] })
+	}
+	return unheard, nil
 }
 
 func (o *own) read() (copied own) {

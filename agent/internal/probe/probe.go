@@ -37,6 +37,7 @@ type Capture struct {
 	applying       sync.Mutex      // of config
 	config         config
 	windowNS       atomic.Uint64
+	overlayTried   bool
 	own            []string // folders that are always excluded
 	counters       *counterPage
 	windows        *windowPage
@@ -129,8 +130,8 @@ func (c *Capture) program(name string) (*ebpf.Program, error) {
 
 // described is struct described of bpf/capture.bpf.c.
 type described struct {
-	Inode                                             uint64
-	Dev, Mode, TGID, MountNS, FirstMountNS, InodeSize uint32
+	Inode                                     uint64
+	Dev, Mode, TGID, MountNS, FirstMountNS, _ uint32
 }
 
 // describe runs a program on this process: its ids as the kernel knows them, and the file behind fd.
@@ -150,6 +151,7 @@ func (c *Capture) know() error {
 		return err
 	}
 	c.config.SelfTGID, c.config.MountNS = me.TGID, me.FirstMountNS
+	c.config.OverlayUpper = upperDentry(c.types)
 	return nil
 }
 
@@ -161,6 +163,9 @@ func (c *Capture) Snapshot() (account.Snapshot, bool) { return c.counters.snapsh
 
 // Check looks for runs that the kernel skipped. Those are in no counter: once there are any, there is a blind spot.
 func (c *Capture) Check() (missed uint64, err error) {
+	if err := c.learnOverlay(); err != nil {
+		return 0, err
+	}
 	for _, a := range c.attached {
 		stats, err := a.program.Stats()
 		if err != nil {
