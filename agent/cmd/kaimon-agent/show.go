@@ -5,7 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 
@@ -82,8 +84,13 @@ func (r report) print(w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "mode: %s\n", r.Mode)
+	byReason := make(map[string][]string)
 	for hook, why := range r.Refused {
-		fmt.Fprintf(w, "refused: %s: %s\n", hook, why)
+		byReason[why] = append(byReason[why], hook)
+	}
+	for _, why := range slices.Sorted(maps.Keys(byReason)) {
+		slices.Sort(byReason[why])
+		fmt.Fprintf(w, "refused: %s\n      %s\n", why, strings.Join(byReason[why], " "))
 	}
 	fmt.Fprintln(w, "blind spots:")
 	for _, s := range r.BlindSpots {

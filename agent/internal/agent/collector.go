@@ -105,7 +105,9 @@ func (c *collector) pack(done chan<- struct{}) {
 			c.to.Push(j.segment)
 			continue
 		}
-		j.chunk.Pack()
+		if !c.to.Idle() {
+			j.chunk.Pack() // else it is about to be sent, which packs it
+		}
 		c.to.Expect(-j.chunk.Size())
 		c.unpacked.Add(int64(-j.chunk.Size()))
 	}

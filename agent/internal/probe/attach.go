@@ -20,6 +20,8 @@ func (c *Capture) attach(mode string) error {
 	used := make(map[string]bool)
 	bySyscall := ^uint32(0)
 	if mode != SysExit {
+		c.tryTrampolines(mode)
+		c.preload(mode)
 		results := c.attachEnds(kernel, mode)
 		c.config.Results = results
 		if err := c.setConfig(); err != nil {
@@ -40,6 +42,16 @@ func (c *Capture) attach(mode string) error {
 	c.Mode = modeName(used)
 	c.spots = spotsOf(used, bySyscall, c.config.Results, c.uring)
 	return c.setConfig()
+}
+
+// tryTrampolines finds out by one program whether the kernel has any.
+func (c *Capture) tryTrampolines(mode string) {
+	if mode == Kprobe {
+		return
+	}
+	if a, err := c.trampoline(hooks[0].fentry); err == nil {
+		_ = a.close()
+	}
 }
 
 // attachEnds attaches what tells how operations ended, and returns the bits of those for which that is whole.
@@ -145,7 +157,7 @@ func (c *Capture) attachHook(kernel *btf.Spec, h hook, mode string) (attachment,
 // attachSysExit attaches to the exit of system calls, and to io_uring's tracepoint by the name and arguments that it
 // has here.
 func (c *Capture) attachSysExit(kernel *btf.Spec) error {
-	a, err := c.trampoline("kaimon_sys_exit")
+	a, err := c.tracepoint("kaimon_sys_exit")
 	if err != nil {
 		return fmt.Errorf("attach to the exit of system calls: %w", err)
 	}
@@ -153,7 +165,7 @@ func (c *Capture) attachSysExit(kernel *btf.Spec) error {
 	c.listens = append(c.listens, atSysExit)
 	name, err := uringProgram(kernel)
 	if err == nil {
-		if a, err = c.trampoline(name); err == nil {
+		if a, err = c.tracepoint(name); err == nil {
 			c.attached = append(c.attached, a)
 			c.uring = true
 			return nil

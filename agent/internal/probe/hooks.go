@@ -3,10 +3,14 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"kaimon/agent/internal/decode"
 )
@@ -137,7 +141,55 @@ type attachment struct {
 
 func (a attachment) close() error { return errors.Join(a.link.Close(), a.program.Close()) }
 
+// errNoKprobes means that no way to make one is there.
+var errNoKprobes = errors.New("the kernel has no kprobes, or tracefs is not mounted")
+
+var kprobeWays = []string{
+	"/sys/bus/event_source/devices/kprobe/type", "/sys/kernel/tracing/kprobe_events", "/sys/kernel/debug/tracing/kprobe_events",
+}
+
 func (c *Capture) trampoline(name string) (attachment, error) {
+	if c.noTrampolines != nil {
+		return attachment{}, c.noTrampolines
+	}
+	program, err := c.program(name)
+	if err != nil {
+		c.judge(err)
+		return attachment{}, err
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: program})
+	if err != nil {
+		c.judge(err)
+		return attachment{}, errors.Join(err, program.Close())
+	}
+	return attachment{program, l}, nil
+}
+
+// judge gives trampolines up once the kernel has said that it has none for anybody: what concerns one program or one
+// function has other errors.
+func (c *Capture) judge(err error) {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.Errno(524)) {
+		c.noTrampolines = err
+	}
+}
+
+func (c *Capture) kprobe(symbol, name string) (attachment, error) {
+	if !slices.ContainsFunc(kprobeWays, func(path string) bool { _, err := os.Stat(path); return err == nil }) {
+		return attachment{}, errNoKprobes
+	}
+	program, err := c.program(name)
+	if err != nil {
+		return attachment{}, err
+	}
+	l, err := link.Kprobe(symbol, program, nil)
+	if err != nil {
+		return attachment{}, errors.Join(err, program.Close())
+	}
+	return attachment{program, l}, nil
+}
+
+// tracepoint attaches to one, which is no trampoline although it is attached like one.
+func (c *Capture) tracepoint(name string) (attachment, error) {
 	program, err := c.program(name)
 	if err != nil {
 		return attachment{}, err
@@ -149,14 +201,41 @@ func (c *Capture) trampoline(name string) (attachment, error) {
 	return attachment{program, l}, nil
 }
 
-func (c *Capture) kprobe(symbol, name string) (attachment, error) {
-	program, err := c.program(name)
-	if err != nil {
-		return attachment{}, err
+// preload loads what is likely to be attached, on all CPUs at once: reading the programs is what a start takes.
+func (c *Capture) preload(mode string) {
+	var names []string
+	if mode != Kprobe && c.noTrampolines == nil {
+		for _, h := range hooks {
+			names = append(names, h.fentry)
+		}
+		for _, e := range ends {
+			names = append(names, "end_"+e.symbol)
+		}
+	} else if mode != Fentry {
+		for _, h := range hooks {
+			names = append(names, h.kprobe)
+		}
 	}
-	l, err := link.Kprobe(symbol, program, nil)
-	if err != nil {
-		return attachment{}, errors.Join(err, program.Close())
+	type result struct {
+		name    string
+		program *ebpf.Program
+		err     error
 	}
-	return attachment{program, l}, nil
+	todo, done := make(chan string, len(names)), make(chan result, len(names))
+	for _, name := range names {
+		todo <- name
+	}
+	close(todo)
+	for range min(runtime.NumCPU(), 8) {
+		go func() {
+			for name := range todo {
+				program, err := c.loadProgram(name)
+				done <- result{name, program, err}
+			}
+		}()
+	}
+	for range names {
+		r := <-done
+		c.loaded[r.name] = func() (*ebpf.Program, error) { return r.program, r.err }
+	}
 }

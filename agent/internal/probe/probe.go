@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
 	"kaimon/agent/internal/account"
 )
@@ -30,11 +31,13 @@ type Capture struct {
 	describer      *ebpf.Program
 	sweeper        *ebpf.Program
 	attached       []attachment
-	canary         *os.File        // nameless
-	listens        []int           // where the canary must be heard
-	ends           map[string]bool // functions whose exits are seen
-	uring          bool            // io_uring's tracepoint is attached
-	applying       sync.Mutex      // of config
+	loaded         map[string]func() (*ebpf.Program, error) // ahead of need
+	noTrampolines  error                                    // why the kernel has none for anybody
+	canary         *os.File                                 // nameless
+	listens        []int                                    // where the canary must be heard
+	ends           map[string]bool                          // functions whose exits are seen
+	uring          bool                                     // io_uring's tracepoint is attached
+	applying       sync.Mutex                               // of config
 	config         config
 	windowNS       atomic.Uint64
 	overlayTried   bool
@@ -53,7 +56,8 @@ func Open(mode string, own []string, f Filter) (*Capture, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("allow locked memory: %w", err)
 	}
-	c := &Capture{own: own, Refused: make(map[string]string), ends: make(map[string]bool)}
+	c := &Capture{own: own, Refused: make(map[string]string), ends: make(map[string]bool),
+		loaded: make(map[string]func() (*ebpf.Program, error))}
 	err := c.load()
 	if err == nil {
 		err = c.know()
@@ -71,7 +75,12 @@ func Open(mode string, own []string, f Filter) (*Capture, error) {
 		c.Close()
 		return nil, err
 	}
-	c.spec, c.types = nil, nil // tens of megabytes
+	for _, loaded := range c.loaded {
+		if program, err := loaded(); err == nil {
+			_ = program.Close() // nothing came of it
+		}
+	}
+	c.spec, c.types, c.loaded = nil, nil, nil // tens of megabytes
 	return c, nil
 }
 
@@ -116,6 +125,14 @@ func (c *Capture) load() error {
 // program loads one program over the shared maps. Each is loaded on its own, so that one that the kernel refuses does
 // not take the others down.
 func (c *Capture) program(name string) (*ebpf.Program, error) {
+	if loaded := c.loaded[name]; loaded != nil {
+		delete(c.loaded, name)
+		return loaded()
+	}
+	return c.loadProgram(name)
+}
+
+func (c *Capture) loadProgram(name string) (*ebpf.Program, error) {
 	one := &ebpf.CollectionSpec{
 		Maps: c.spec.Maps, Programs: map[string]*ebpf.ProgramSpec{name: c.spec.Programs[name]},
 		Types: c.spec.Types, ByteOrder: c.spec.ByteOrder,
@@ -228,8 +245,18 @@ func (c *Capture) Close() {
 	}
 }
 
-// short is an error without the verifier's log.
+// short is an error's reason: without the names of the programs, the same for all, and without the verifier's log.
 func short(err error) string {
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		err = verifier.Cause
+		if n := len(verifier.Log); n > 0 && !errors.Is(err, unix.EPERM) {
+			return err.Error() + ": " + verifier.Log[max(0, n-2)]
+		}
+	}
+	if errors.Is(err, unix.EPERM) {
+		return unix.EPERM.Error()
+	}
 	text := err.Error()
 	if len(text) > 300 {
 		text = text[:300] + "…"
