@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", type=float, default=0.0, help="seconds of the agent's soak, whatever --full says")
     parser.addoption("--full", action="store_true", help="loads as long as promised: an hour's soak, a minute's outage")
 
 
