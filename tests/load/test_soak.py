@@ -36,13 +36,12 @@ def test_a_soak_leaves_memory_and_goroutines_flat_and_nothing_unaccounted(
     start: Callable[..., Any],
     server: Any,
     loop: Callable[[int, int], Any],
-    full: bool,
     pytestconfig: pytest.Config,
     tmp_path: Path,
 ) -> None:
     at = tmp_path / "metrics"
     agent = start("--metrics-socket", str(at), "--collapse-window", "1s")
-    seconds = pytestconfig.getoption("--soak") or (3600 if full else 30)
+    seconds = pytestconfig.getoption("--soak") or (3600 if pytestconfig.getoption("--full") else 30)
     until = time.monotonic() + seconds
     made, told = Counter[str](), Counter[str]()
     samples: list[dict[str, float]] = []
