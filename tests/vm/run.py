@@ -8,25 +8,12 @@ The command finds the agent as ./kaimon-agent, other files under their own names
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import kernels
 import machine
-
-
-def build(what: str, name: str, arch: str) -> Path:
-    """A static binary of agent/`what` for the architecture, at build/`name`-`arch`."""
-    out = kernels.ROOT / "build" / f"{name}-{arch}"
-    found = subprocess.run(
-        [kernels.ROOT / "script/build-agent", "--print-go"], capture_output=True, text=True, check=True
-    )
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOARCH": arch, "GOTOOLCHAIN": "local"}
-    command = [found.stdout.strip(), "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", out]
-    subprocess.run([*command, f"./{what}"], cwd=kernels.ROOT / "agent", env=environment, check=True)
-    return out
+from behaviour import build
 
 
 def main() -> int:
