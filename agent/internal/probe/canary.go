@@ -49,6 +49,8 @@ func (c *Capture) Canary() ([]Silence, error) {
 	if c.canary == nil {
 		return nil, errors.New("the canary has no folder")
 	}
+	c.hooked.Lock()
+	defer c.hooked.Unlock()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var allowed unix.CPUSet

@@ -34,8 +34,10 @@ func TestTheCanaryNoticesAHookThatStoppedFiring(t *testing.T) {
 	if slices.Contains(c.BlindSpots(), silentHooks.Word) {
 		t.Error("a blind spot that is none")
 	}
-	if err := c.Detach(); err != nil {
-		t.Fatal(err)
+	for _, a := range c.attached {
+		if err := a.link.Close(); err != nil { // behind the agent's back
+			t.Fatal(err)
+		}
 	}
 	silent, err = c.Canary()
 	if err != nil {
@@ -50,6 +52,16 @@ func TestTheCanaryNoticesAHookThatStoppedFiring(t *testing.T) {
 	}
 	if len(heard) < 1 || len(silent) < len(heard) {
 		t.Errorf("on %d CPUs: %v", len(heard), silent)
+	}
+}
+
+func TestAStopIsNoSilence(t *testing.T) {
+	c := open(t, Filter{})
+	if err := c.Detach(); err != nil {
+		t.Fatal(err)
+	}
+	if silent, err := c.Canary(); err != nil || len(silent) > 0 || slices.Contains(c.BlindSpots(), silentHooks.Word) {
+		t.Errorf("%v %v, blind spots %v", silent, err, c.BlindSpots())
 	}
 }
 

@@ -30,6 +30,7 @@ type Capture struct {
 	described      *ebpf.Variable
 	describer      *ebpf.Program
 	sweeper        *ebpf.Program
+	hooked         sync.Mutex // of attached and listens, which a stop empties
 	attached       []attachment
 	loaded         map[string]func() (*ebpf.Program, error) // ahead of need
 	noTrampolines  error                                    // why the kernel has none for anybody
@@ -183,6 +184,8 @@ func (c *Capture) Check() (missed uint64, err error) {
 	if err := c.learnOverlay(); err != nil {
 		return 0, err
 	}
+	c.hooked.Lock()
+	defer c.hooked.Unlock()
 	for _, a := range c.attached {
 		stats, err := a.program.Stats()
 		if err != nil {
@@ -211,11 +214,13 @@ func (c *Capture) BlindSpots() []string { return words(c.Spots()) }
 
 // Detach takes the programs off their hooks; runs under way come to their end.
 func (c *Capture) Detach() error {
+	c.hooked.Lock() // a canary under way hears the hooks to its end, and a later one expects none
+	defer c.hooked.Unlock()
 	var all []error
 	for _, a := range c.attached {
 		all = append(all, a.close())
 	}
-	c.attached = nil
+	c.attached, c.listens = nil, nil
 	return errors.Join(all...)
 }
 
