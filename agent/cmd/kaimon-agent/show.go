@@ -67,7 +67,7 @@ func try() report {
 	sort.Slice(spots, func(i, j int) bool { return spots[i].Word < spots[j].Word })
 	r := report{Works: true, Mode: capture.Mode, BlindSpots: spots, Refused: capture.Refused}
 	r.Hardening = &hardening{Memory: memory}
-	r.Hardening.Sealed, err = harden.Seal("", memory, func() error {
+	r.Hardening.Sealed, err = harden.Seal(memory, func() error {
 		_, err := capture.Check()
 		return err
 	})
@@ -103,7 +103,7 @@ func (h *hardening) print(w io.Writer) {
 	fmt.Fprintln(w, "once it captures, the agent")
 	fmt.Fprintf(w, "  keeps of its capabilities: %s\n", listed(h.Capabilities))
 	fmt.Fprintf(w, "  may make %d system calls, and gain no privileges: %t\n", h.Calls, h.NoNewPrivs)
-	fmt.Fprintf(w, "  can change files in no folder but its own: %t\n", h.Confined)
+	fmt.Fprintf(w, "  can change no file: %t\n", h.Confined)
 	if h.Locked {
 		fmt.Fprintln(w, "  has its memory locked: it is never swapped")
 	} else {

@@ -75,7 +75,7 @@ func Run(stop <-chan struct{}, o Options) error {
 		}
 		defer w.server.Close()
 	}
-	sealed, err := harden.Seal(o.Config.StateDir, memory, func() error { return rehearse(capture, &o) })
+	sealed, err := harden.Seal(memory, func() error { return rehearse(capture, &o) })
 	if err != nil {
 		o.Log.Warn("not_all_hardened", "error", err.Error())
 	}

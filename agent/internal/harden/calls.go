@@ -5,16 +5,14 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"syscall"
 
 	seccomp "github.com/elastic/go-seccomp-bpf"
 	"golang.org/x/sys/unix"
 )
 
 // What a sealed agent may still call. It reads (files, /proc, the kernel's maps), speaks to ingest, serves its metrics,
-// and its Go runtime lives. Its canary makes, changes and removes files of its own, which a filter of calls cannot tell
-// from others: confineWrites does. It cannot open a file that exists to write, start a program or process, look into
-// another one, load anything into the kernel, or make memory executable.
+// and its Go runtime lives. It cannot open a file to write, make, rename or delete one, start a program or process,
+// look into another one, load anything into the kernel, or make memory executable.
 var freely = []string{
 	"read", "write", "readv", "writev", "pread64", "close", "fstat", "statx", "lseek", "readlinkat", "getdents64",
 	"fcntl", "statfs", "fstatfs", "getcwd", "name_to_handle_at",
@@ -27,7 +25,6 @@ var freely = []string{
 	"exit", "exit_group", "set_robust_list", "rseq",
 	"connect", "getsockopt", "setsockopt", "getsockname", "getpeername", "sendto", "recvfrom", "sendmsg", "recvmsg",
 	"shutdown", "accept4", "capget",
-	"unlinkat", "linkat", "symlinkat", "renameat", // the canary
 }
 
 var freelyOn = map[string][]string{
@@ -36,35 +33,22 @@ var freelyOn = map[string][]string{
 }
 
 const (
-	anew         = unix.O_CREAT | unix.O_EXCL | unix.O_RDWR | unix.O_CLOEXEC | syscall.O_LARGEFILE
 	writing      = unix.O_ACCMODE | unix.O_CREAT | unix.O_TRUNC | unix.O_APPEND
 	setVMAName   = 0x53564d41 // PR_SET_VMA
 	disableEvent = 0x2401     // PERF_EVENT_IOC_DISABLE
 	executable   = unix.PROT_EXEC
 )
 
-// call is one that is allowed under conditions, all of which must hold.
-type call seccomp.NameWithConditions
-
-func when(name string, argument uint32, is seccomp.Operation, value uint64) call {
-	return call{Name: name}.and(argument, is, value)
-}
-
-func (c call) and(argument uint32, is seccomp.Operation, value uint64) call {
-	c.Conditions = append(c.Conditions, seccomp.Condition{Argument: argument, Operation: is, Value: value})
-	return c
+func when(name string, argument uint32, is seccomp.Operation, value uint64) seccomp.NameWithConditions {
+	return seccomp.NameWithConditions{Name: name, Conditions: seccomp.ArgumentConditions{
+		{Argument: argument, Operation: is, Value: value},
+	}}
 }
 
 // onlyIf are the calls that depend on an argument.
-func onlyIf() []call {
-	calls := []call{
+func onlyIf() []seccomp.NameWithConditions {
+	calls := []seccomp.NameWithConditions{
 		when("openat", 2, seccomp.BitsNotSet, writing),
-		when("openat", 2, seccomp.Equal, anew).and(3, seccomp.Equal, 0o600),
-		when("fchmod", 1, seccomp.Equal, 0o600),
-		when("fchown", 1, seccomp.Equal, uint64(os.Geteuid())).and(2, seccomp.Equal, uint64(os.Getegid())),
-		when("truncate", 1, seccomp.Equal, 0),
-		when("mkdirat", 2, seccomp.Equal, 0o700),
-		when("mknodat", 2, seccomp.Equal, unix.S_IFIFO|0o600),
 		when("open_by_handle_at", 2, seccomp.BitsNotSet, writing),
 		when("mmap", 2, seccomp.BitsNotSet, executable),
 		when("mprotect", 2, seccomp.BitsNotSet, executable),
@@ -101,17 +85,13 @@ func allowed() []string {
 func filterCalls() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var conditions []seccomp.NameWithConditions
-	for _, one := range onlyIf() {
-		conditions = append(conditions, seccomp.NameWithConditions(one))
-	}
 	err := seccomp.LoadFilter(seccomp.Filter{
 		NoNewPrivs: true, Flag: seccomp.FilterFlagTSync,
 		Policy: seccomp.Policy{
 			DefaultAction: seccomp.ActionErrno,
 			Syscalls: []seccomp.SyscallGroup{
 				{Action: seccomp.ActionAllow, Names: slices.Concat(freely, freelyOn[runtime.GOARCH]),
-					NamesWithCondtions: conditions},
+					NamesWithCondtions: onlyIf()},
 			},
 		},
 	})

@@ -17,9 +17,9 @@ var changing = []struct{ version, rights uint64 }{
 	{3, unix.LANDLOCK_ACCESS_FS_TRUNCATE},
 }
 
-// confineWrites lets all threads change nothing in the file system but what lies in dir ("" = nothing at all). Files
-// that are open already stay so.
-func confineWrites(dir string) error {
+// confineWrites lets no thread change anything in the file system any more, whatever call it finds for it. Files that
+// are open already stay so.
+func confineWrites() error {
 	version, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if e != 0 {
 		return fmt.Errorf("ask for Landlock: %w", e)
@@ -35,18 +35,6 @@ func confineWrites(dir string) error {
 		return fmt.Errorf("make a Landlock ruleset: %w", e)
 	}
 	defer unix.Close(int(set))
-	if dir != "" {
-		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("confine writes to %s: %w", dir, err)
-		}
-		defer unix.Close(fd)
-		below := unix.LandlockPathBeneathAttr{Allowed_access: rules.Handled_access_fs, Parent_fd: int32(fd)}
-		if _, _, e := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, set, unix.LANDLOCK_RULE_PATH_BENEATH,
-			uintptr(unsafe.Pointer(&below)), 0, 0, 0); e != 0 {
-			return fmt.Errorf("confine writes to %s: %w", dir, e)
-		}
-	}
 	if _, _, e := syscall.AllThreadsSyscall(unix.SYS_LANDLOCK_RESTRICT_SELF, set, 0, 0); e != 0 {
 		return fmt.Errorf("enforce a Landlock ruleset: %w", e)
 	}

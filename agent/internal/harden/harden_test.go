@@ -27,7 +27,8 @@ func TestNothingThatGivesPowerIsAllowed(t *testing.T) {
 		"execve", "execveat", "fork", "vfork", "clone3", "ptrace", "process_vm_readv", "process_vm_writev", "kill",
 		"mount", "umount2", "pivot_root", "chroot", "setns", "unshare", "init_module", "finit_module", "delete_module",
 		"kexec_load", "perf_event_open", "io_uring_setup", "io_uring_enter", "userfaultfd", "keyctl", "add_key",
-		"open", "creat", "openat2", "renameat2", "fchmodat", "fchownat", "ftruncate", "fallocate", "setxattr", "bind", "listen", "setuid", "setresuid", "capset",
+		"open", "creat", "openat2", "unlinkat", "renameat", "renameat2", "linkat", "symlinkat", "mkdirat", "mknodat",
+		"fchmod", "fchmodat", "fchown", "fchownat", "truncate", "ftruncate", "fallocate", "setxattr", "bind", "listen", "setuid", "setresuid", "capset",
 		"seccomp", "reboot", "swapon", "sethostname", "settimeofday", "clock_settime", "pidfd_getfd", "memfd_create",
 		"pkey_mprotect", "acct", "quotactl", "iopl", "ioperm", "modify_ldt", "personality", "vmsplice",
 	} {

@@ -15,19 +15,19 @@ type Sealed struct {
 	Bounding     []string `json:"bounding"`     // that an execve could give it, if it could execve
 	NoNewPrivs   bool     `json:"no_new_privileges"`
 	Calls        int      `json:"calls_allowed"`   // system calls that a filter lets through; 0 = no filter
-	Confined     bool     `json:"writes_confined"` // it can change files nowhere but in its own folder
+	Confined     bool     `json:"writes_confined"` // it can change no file that it has not open
 }
 
 // standing is what the agent needs for good: to find, by its handle, the control group of a process that is gone.
 var standing = set(unix.CAP_DAC_READ_SEARCH)
 
-// Seal, for an agent whose own folder is dir, drops every capability but the standing one, what keeps memory locked, and those without which trial fails on this kernel, forgoes new
-// privileges, confines writes to dir, and filters system calls, in all threads and for good. Trial is to do what the agent goes on doing: change
+// Seal drops every capability but the standing one, what keeps memory locked, and those without which trial fails on this kernel, forgoes new
+// privileges, forbids changes to files, and filters system calls, in all threads and for good. Trial is to do what the agent goes on doing: change
 // the kernel's maps, run programs, ask for their state. The error says what could not be done; the rest is in force.
-func Seal(dir string, m Memory, trial func() error) (Sealed, error) {
+func Seal(m Memory, trial func() error) (Sealed, error) {
 	keep, problem := enough(standing|m.keep, trial)
 	all := []error{problem, onlyKeep(keep), noNewPrivileges()}
-	confined := confineWrites(dir)
+	confined := confineWrites()
 	all = append(all, confined, filterCalls())
 	s := Sealed{Confined: confined == nil}
 	effective, _, err := held()
