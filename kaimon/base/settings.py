@@ -1,11 +1,13 @@
-"""The one setting that every part shares: where local state lives."""
+"""The settings that every part shares: where local state lives, and where in AWS."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kaimon.base.regions import require_us_region
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,3 +21,23 @@ class HomeSettings(BaseSettings):
         default=PROJECT_ROOT / "var",
         description="Folder of all local state: control database, keys, staging, lake, outbox, Dagster's own files.",
     )
+
+
+class AwsSettings(HomeSettings):
+    """Where in AWS. There is no setting for credentials: they are those of the environment's role."""
+
+    aws_region: str | None = Field(
+        default=None,
+        description="Region of every AWS service in use; only regions in the United States: us-east-1, us-east-2, "
+        "us-west-1, us-west-2, us-gov-east-1, us-gov-west-1.",
+    )
+    aws_endpoint_url: str | None = Field(
+        default=None,
+        description="Address of AWS if not its public one: a VPC endpoint in that region (`https`), or a stand-in on "
+        "this machine.",
+    )
+
+    @field_validator("aws_region")
+    @classmethod
+    def _in_the_united_states(cls, region: str | None) -> str | None:
+        return region and require_us_region(region)
