@@ -13,6 +13,8 @@ from tenancy.tables import ALARMS, insert_into, select_record
 
 CLONE: Final = "clone"
 """Two machines send under one agent's id; `subject` is `agent/load/load`, the loads in order of their names."""
+BATCH_CONFLICT: Final = "batch_conflict"
+"""A batch's number came again with other contents; `subject` is `agent/load/number/digest`, of what was set apart."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from lake.segments import Segment
 from lake.settings import LakeSettings
 from lake.stores import Store, open_store
 from pipelines.clones import alarm_of_clones, find_clones, suspects
+from pipelines.conflicts import alarm_of_conflicts
 from pipelines.landing.hosts import merge_hosts
 from pipelines.landing.ledger import landed_digests
 from pipelines.landing.plan import Plan, batch_days, plan
@@ -200,9 +201,13 @@ class _Landing:
     def _finish(
         self, targets: Mapping[str, int], before: Mapping[str, int], batches: pl.DataFrame, days: set[date]
     ) -> None:
-        """Do what follows from the ledger: days are open, clones told, hosts known. Doing it again changes nothing."""
+        """Do what follows from the ledger: days are open, conflicts and clones told, hosts known.
+
+        Doing it again changes nothing.
+        """
         mark_open(self.db, self.tenant, days)
         self.landed.days |= days
+        alarm_of_conflicts(self.db, self.tenant, batches)
         known = scan(self.tenant, "hosts", settings=self.settings).collect()
         self._look_for_clones(known, batches)
         self._hold()

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import polars as pl
 import pytest
+from sqlalchemy import select
 
 from kaimon.base.clock import to_micros
 from kaimon.base.escape import unescape
@@ -19,8 +20,10 @@ from lake.stores import open_store
 from pipelines.landing import Landed, pending_tenants
 from pipelines.landing import land as module
 from tenancy import days, hints
+from tenancy.alarms import BATCH_CONFLICT, list_alarms
 from tenancy.database import Database
 from tenancy.leases import acquire
+from tenancy.tables import AUDIT_RECORDS
 
 Land = Callable[..., Landed]
 
@@ -88,6 +91,54 @@ def test_the_same_number_with_other_contents_keeps_both_one_apart(land: Land, ho
     lines = [json.loads(unescape(raw)) for raw in quarantine["raw"][:2]]
     assert [line["seq"] for line in lines] == [1000, 1001]
     assert staging.read(home, "acme", "batches").sort("node")["outcome"].to_list() == ["landed", "conflict"]
+
+
+@pytest.mark.parametrize("number", [1, 2**53 + 1])
+def test_a_conflict_is_one_alarm_on_the_chain_however_often_it_is_sent(
+    land: Land, db: Database, home: Path, staging: ModuleType, number: int
+) -> None:
+    other = staging.batch(number, rows=2)
+    staging.stage(home, "acme", "n1", 1, [staging.batch(number)])
+    land()
+    assert list_alarms(db) == []
+    staging.stage(home, "acme", "n2", 1, [other])
+    land()
+    staging.stage(home, "acme", "n3", 1, [other])
+    assert land().conflicts == 1
+    [alarm] = list_alarms(db, "acme")
+    digests = staging.read(home, "acme", "batches").filter(outcome="conflict")["digest"].unique().to_list()
+    assert alarm.detail["batch_seq"] == str(number)
+    assert (alarm.kind, [alarm.detail["digest"]]) == (BATCH_CONFLICT, digests)
+    assert _conflicts_on_the_chain(db) == [alarm.detail["digest"]]
+    staging.stage(home, "acme", "n4", 1, [staging.batch(number, rows=1)])
+    land()
+    assert len(_conflicts_on_the_chain(db)) == 2
+
+
+def test_a_conflict_is_told_by_the_run_after_one_that_died_before_telling_it(
+    land: Land, db: Database, home: Path, staging: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging.stage(home, "acme", "n1", 1, [staging.batch(1)])
+    staging.stage(home, "acme", "n2", 1, [staging.batch(1, rows=2)])
+
+    def die(*_: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "alarm_of_conflicts", die)
+        with pytest.raises(OSError, match="killed"):
+            land()
+    assert _conflicts_on_the_chain(db) == []
+    land()
+    assert len(_conflicts_on_the_chain(db)) == 1
+
+
+def _conflicts_on_the_chain(db: Database) -> list[str]:
+    with db.reading() as session:
+        chain = select(AUDIT_RECORDS.c.body).where(AUDIT_RECORDS.c.chain == "acme").order_by(AUDIT_RECORDS.c.seq)
+        records = [json.loads(body) for body in session.scalars(chain)]
+    told = [record["detail"] for record in records if record["act"] == "alarm.raise"]
+    return [detail["digest"] for detail in told if detail["kind"] == BATCH_CONFLICT]
 
 
 @pytest.mark.parametrize(
