@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,20 @@ def test_a_minted_token_has_the_documented_shape(kind: TokenKind) -> None:
     assert re.fullmatch(rf"kmn_{kind}_[0-9A-Za-z]{{38}}", token)
     assert re.search(TOKEN_REGEX, f'Authorization: "{token}"').group() == token
     assert parse(token, kind) == token
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_documented_expression_finds_whole_tokens_and_nothing_shorter_or_longer(kind: TokenKind) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tokens.md").read_text("utf-8")
+    [documented] = re.findall(r"^```\n(.+)\n```$", page, re.MULTILINE)
+    assert documented == TOKEN_REGEX
+    token = mint(kind)
+    for text in (token, f"TOKEN={token}", f'{{"token":"{token}"}}', f"x {token}\n"):
+        assert re.findall(documented, text) == [token]
+    for length in range(len(token)):
+        assert not re.search(documented, token[:length])
+    assert not re.search(documented, token + "0")
+    assert not re.search(documented, token.replace(f"kmn_{kind}", "kmn_xyz"))
 
 
 @given(st.text(ALPHABET, min_size=32, max_size=32))
