@@ -19,7 +19,7 @@ from tenancy.database import Database, open_database
 from tenancy.keys import KeyFileError
 from tenancy.migrate import NewerDatabaseError
 from tenancy.people import person_of
-from tenancy.tenants import create_tenant, list_tenants
+from tenancy.tenants import create_tenant, get_tenant, list_tenants, set_subscription
 
 app = typer.Typer(help="Make and list tenants.", no_args_is_help=True)
 
@@ -63,3 +63,18 @@ def list_() -> None:
     for tenant in tenants:
         made = tenant.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
         print(f"{tenant.tenant_id:{width}}  {tenant.subscription:8}  {made}  {tenant.name}")
+
+
+@app.command()
+def subscription(
+    tenant_id: Annotated[str, typer.Argument(help="The tenant.", metavar="ID")],
+    state: Annotated[str | None, typer.Option("--set", help="trial, active, past_due or ended.")] = None,
+) -> None:
+    """Show a tenant's subscription, or change it; every ingest worker knows within a second."""
+    with database() as db:
+        if state is not None:
+            set_subscription(db, tenant_id, state)
+        tenant = get_tenant(db, tenant_id)
+        if tenant is None:
+            raise ValueError(f"there is no tenant {tenant_id!r}")
+    print(f"tenant {tenant.tenant_id}, subscription {tenant.subscription}")

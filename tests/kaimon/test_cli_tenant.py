@@ -58,3 +58,18 @@ def test_a_key_that_others_can_read_is_said_in_a_line(run: Callable[..., Result]
     failed = run(token, "create", "--tenant", "acme")
     assert (failed.exit_code, failed.stdout) == (2, "")
     assert "want 0600" in failed.stderr
+
+
+def test_a_subscription_is_shown_and_changed(run: Callable[..., Result]) -> None:
+    run(app, "create", "acme")
+    assert run(app, "subscription", "acme").stdout == "tenant acme, subscription trial\n"
+    assert run(app, "subscription", "acme", "--set", "ended").stdout == "tenant acme, subscription ended\n"
+    assert run(app, "list").stdout.split()[:2] == ["acme", "ended"]
+    for arguments, complaint in (
+        (("acme", "--set", "gratis"), "want one of trial"),
+        (("zeta",), "there is no tenant 'zeta'"),
+        (("zeta", "--set", "ended"), "there is no tenant 'zeta'"),
+    ):
+        failed = run(app, "subscription", *arguments)
+        assert (failed.exit_code, failed.stdout) == (2, "")
+        assert complaint in failed.stderr
