@@ -49,7 +49,7 @@ func work(name string, args []string, do func(<-chan struct{}, agent.Options) er
 		close(stop)
 	}()
 	err = do(stop, o)
-	if errors.Is(err, agent.ErrStopped) {
+	if errors.Is(err, agent.ErrStopped) && name == "run" { // who asked to enroll has not got it
 		o.Log.Info("stopped", "reason", err.Error())
 		return 0
 	}

@@ -37,7 +37,7 @@ type Options struct {
 
 const (
 	knownProcesses = 32768
-	beside         = 14 << 20 // bytes of memory aimed at, beside the buffer
+	beside         = 2 << 20 // bytes of memory aimed at beside the buffer, not counting the ring and the program itself
 	checkEvery     = 10 * time.Second
 	canaryRounds   = 3 // of checkEvery
 	finishWithin   = 2 * time.Second

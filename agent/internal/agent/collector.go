@@ -62,8 +62,9 @@ const (
 	pollMilliseconds = 50
 	sweepEvery       = 250 * time.Millisecond
 	cutSize          = 1 << 20
-	readAtOnce       = 1 << 20 // bytes of the ring between two looks at what else is due
-	mostUnpacked     = 8 << 20 // bytes of lines that may wait to be packed
+	firstWithin      = time.Second // a host shows up at once, also one where nothing happens
+	readAtOnce       = 1 << 20     // bytes of the ring between two looks at what else is due
+	mostUnpacked     = 2 << 20     // bytes of lines that may wait to be packed
 	// stuckSize is how much an open segment may hold when no cut can be had; then the ring fills, and counts.
 	stuckSize = 16 << 20
 	// aBusyRecord is how long a cut waits for a record that another CPU is still writing.
@@ -74,7 +75,7 @@ const (
 func (c *collector) run(stop <-chan struct{}) error {
 	c.open = buffer.NewSegment(c.cpus)
 	c.openers = make([]opener, c.from.Windows())
-	c.lastDue = time.Now()
+	c.lastDue = time.Now().Add(firstWithin - max(c.beatEvery, firstWithin))
 	for {
 		select {
 		case <-stop:
@@ -102,7 +103,9 @@ type job struct {
 func (c *collector) pack(done chan<- struct{}) {
 	for j := range c.jobs {
 		if j.chunk == nil {
+			loose := j.segment.Loose()
 			c.to.Push(j.segment)
+			c.unpacked.Add(int64(-loose))
 			continue
 		}
 		if !c.to.Idle() {
@@ -119,12 +122,16 @@ func (c *collector) packLater(k *buffer.Chunk) {
 		k.Pack()
 		return
 	}
-	for c.unpacked.Load() > mostUnpacked {
-		time.Sleep(time.Millisecond) // meanwhile the ring fills
-	}
+	c.awaitPacking()
 	c.unpacked.Add(int64(k.Size()))
 	c.to.Expect(k.Size())
 	c.jobs <- job{chunk: k}
+}
+
+func (c *collector) awaitPacking() {
+	for c.unpacked.Load() > mostUnpacked {
+		time.Sleep(time.Millisecond) // meanwhile the ring fills
+	}
 }
 
 func (c *collector) push(s *buffer.Segment) {
@@ -132,6 +139,8 @@ func (c *collector) push(s *buffer.Segment) {
 		c.to.Push(s)
 		return
 	}
+	c.awaitPacking()
+	c.unpacked.Add(int64(s.Loose()))
 	c.jobs <- job{segment: s}
 }
 
@@ -170,7 +179,7 @@ func (c *collector) cut(due, final bool) bool {
 		return false
 	}
 	end := c.from.End()
-	late := buffer.NewSegment(c.cpus)
+	late := buffer.After(c.open)
 	for began := time.Now(); !c.from.Read(end, func(sample []byte) { c.take(sample, now, late) }); {
 		if time.Since(began) > aBusyRecord {
 			c.open.Join(late)

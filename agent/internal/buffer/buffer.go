@@ -17,20 +17,25 @@ type Buffer struct {
 	limit   int
 	queue   []*Segment
 	taken   int // bytes held by segments that were taken and not yet released
-	coming  int // bytes of segments that are about to be pushed
+	coming  int // bytes of rows on their way here
 	shed    account.Tally
 	idle    bool // somebody waits in Take
 	changed chan struct{}
 }
 
-// New returns a buffer that holds about limit bytes at most.
+// working is what the open segment, compressing and the collector of garbage take beside what is queued, out of the
+// same limit.
+const working = 20 << 20
+
+// New returns a buffer that, with what working on it takes, holds about limit bytes at most.
 func New(limit int) *Buffer {
-	return &Buffer{limit: limit, changed: make(chan struct{}, 1)}
+	return &Buffer{limit: limit - min(working, limit/3), changed: make(chan struct{}, 1)}
 }
 
 // Push adds a closed segment, and lets the oldest of the cheapest rows go while there is no room.
 func (b *Buffer) Push(s *Segment) {
 	s.At = time.Now()
+	s.trim()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n := len(b.queue); n > 0 && b.queue[n-1].Size() == 0 && !b.queue[n-1].Final {
@@ -53,9 +58,18 @@ type Aim struct {
 	MostWire, MostLines int // as much as is taken at once
 }
 
+// within is the aim for a buffer of so many bytes: what was taken is held until the server has it, and if that were
+// most of the room, dear rows would be shed for want of it.
+func (a Aim) within(limit int) Aim {
+	a.Wire = min(a.Wire, limit/8)
+	a.MostWire = min(a.MostWire, limit/4)
+	return a
+}
+
 // Take waits until a segment is due, or there is enough for a batch, and returns the oldest segments: one at least,
 // more while they fit. They stay the buffer's burden until released. It returns nil when ctx ends.
 func (b *Buffer) Take(ctx context.Context, aim Aim) []*Segment {
+	aim = aim.within(b.limit)
 	for {
 		if got := b.take(aim); got != nil {
 			return got
@@ -91,10 +105,10 @@ func (b *Buffer) take(aim Aim) []*Segment {
 	return got
 }
 
-// Limit is about how many bytes are held at most.
+// Limit is about how many bytes of rows are held at most.
 func (b *Buffer) Limit() int { return b.limit }
 
-// Expect counts bytes more (or, below 0, fewer) of segments that are about to be pushed among what is held.
+// Expect counts bytes more (or, below 0, fewer) of rows on their way here among what is held.
 func (b *Buffer) Expect(bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -71,3 +71,36 @@ func TestTheOldestOfAClassGoesFirst(t *testing.T) {
 		}
 	}
 }
+
+func TestABatchUnderWayLeavesASmallBufferRoomForDearRows(t *testing.T) {
+	var seq uint64
+	b := New(1 << 20)
+	for range 8 {
+		b.Push(fill(150, &seq))
+	}
+	b.Push(fill(1, &seq))
+	got := b.take(Aim{Wire: 1, MostWire: 4 << 20, MostLines: 32 << 20}.within(b.limit))
+	if len(got) == 0 {
+		t.Fatal("nothing was taken")
+	}
+	if b.taken > b.limit/2 {
+		t.Errorf("%d of %d bytes are under way", b.taken, b.limit)
+	}
+}
+
+func TestARowsRoomIsNotUsedAgainWhileSomebodyMayReadIt(t *testing.T) {
+	s := NewSegment(1)
+	s.Append(Opens, append(s.Lines(Opens), "{\"cpu\":0,\"seq\":0,\"count\":1}\n"...), 0, 1)
+	s.pack()
+	next := NewSegment(1)
+	next.Append(Opens, append(next.Lines(Opens), "something else that is longer than that"...), 0, 1)
+	err := s.Each(func(lines []byte) error {
+		if string(lines) != "{\"cpu\":0,\"seq\":0,\"count\":1}\n" {
+			t.Errorf("the first row became %q", lines)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 
@@ -26,9 +27,35 @@ var (
 	})
 )
 
+var scratch struct {
+	sync.Mutex
+	z []byte
+}
+
+// pack compresses lines, which nobody may use any more, and keeps their room for others.
 func pack(lines []byte) []byte {
-	z := packer().EncodeAll(lines, make([]byte, 0, len(lines)/8+64))
-	return append(make([]byte, 0, len(z)), z...)
+	scratch.Lock()
+	defer scratch.Unlock()
+	scratch.z = packer().EncodeAll(lines, scratch.z[:0])
+	z := bytes.Clone(scratch.z)
+	select {
+	case spare <- lines[:0]:
+	default:
+	}
+	return z
+}
+
+// spare is room for lines that is used again: under load, new room would be most of what the agent allocates.
+var spare = make(chan []byte, 2)
+
+// newLines returns room for lines, at least so much if it is not used again.
+func newLines(room int) []byte {
+	select {
+	case lines := <-spare:
+		return lines
+	default:
+		return make([]byte, 0, room)
+	}
 }
 
 func unpack(z []byte, size int) ([]byte, error) {
@@ -37,6 +64,7 @@ func unpack(z []byte, size int) ([]byte, error) {
 
 const (
 	chunkBytes  = 1 << 20
+	chunkRoom   = chunkBytes + chunkBytes/8
 	aboutPacked = 8 // how much smaller lines become, before one knows
 )
 

@@ -28,6 +28,7 @@ type Segment struct {
 	Due   bool      // it is not to wait for company
 	At    time.Time // when it was closed
 	part  [Classes]part
+	about [Classes]int // bytes of lines to expect
 }
 
 type part struct {
@@ -46,8 +47,28 @@ func NewSegment(n int) *Segment {
 	return s
 }
 
+// After returns an open segment that will be much like s.
+func After(s *Segment) *Segment {
+	next := NewSegment(len(s.Shed))
+	for c := range s.part {
+		n := len(s.part[c].lines)
+		next.about[c] = min(n+n/8, chunkRoom)
+	}
+	return next
+}
+
 // Lines returns the buffer that the next row's line is to be appended to; Append takes it back.
-func (s *Segment) Lines(c Class) []byte { return s.part[c].lines }
+func (s *Segment) Lines(c Class) []byte {
+	p := &s.part[c]
+	if p.lines == nil {
+		room := s.about[c]
+		if len(p.chunks) > 0 { // there were many, so there will be
+			room = chunkRoom
+		}
+		p.lines = newLines(room)
+	}
+	return p.lines
+}
 
 // Append takes the buffer of Lines back with one line more, of a row of cpu that stands for count occurrences.
 func (s *Segment) Append(c Class, lines []byte, cpu uint32, count uint64) {
@@ -77,13 +98,30 @@ func (s *Segment) Chunk(c Class) *Chunk {
 		return nil
 	}
 	p.close()
-	p.lines = make([]byte, 0, chunkBytes+chunkBytes/8)
 	return p.chunks[len(p.chunks)-1]
 }
 
 func (p *part) close() {
 	p.chunks = append(p.chunks, &Chunk{lines: p.lines, size: len(p.lines)})
 	p.lines = nil
+}
+
+// Loose is how many bytes its lines take that no chunk holds.
+func (s *Segment) Loose() int {
+	n := 0
+	for i := range s.part {
+		n += cap(s.part[i].lines)
+	}
+	return n
+}
+
+// trim gives back room that was expected to be needed and was not.
+func (s *Segment) trim() {
+	for i := range s.part {
+		if p := &s.part[i]; cap(p.lines) > 2*len(p.lines) {
+			p.lines = append([]byte(nil), p.lines...)
+		}
+	}
 }
 
 // Size is the length of all lines.

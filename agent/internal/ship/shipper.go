@@ -129,6 +129,7 @@ func (s *Shipper) deliver(ctx context.Context, hurry <-chan struct{}, group []*b
 	}
 	if len(b.body) > s.Settings.MostBody || lines(group) > mostLines {
 		if s.halve(group) {
+			s.Buffer.Release(cap(b.body))
 			return false, nil
 		}
 	}
@@ -140,6 +141,7 @@ func (s *Shipper) deliver(ctx context.Context, hurry <-chan struct{}, group []*b
 		return false, err
 	}
 	if answer.Status == http.StatusRequestEntityTooLarge && s.halve(group) {
+		s.Buffer.Release(cap(b.body))
 		s.Log.Warn("batch_halved", "batch_seq", b.seq, "bytes", len(b.body), "code", answer.Code)
 		return false, nil
 	}
@@ -198,8 +200,8 @@ func (s *Shipper) form(group []*buffer.Segment) (*batch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the header: %w", err)
 	}
-	var body bytes.Buffer
-	s.encoder.ResetContentSize(&body, int64(len(line)+lines(group)))
+	body := bytes.NewBuffer(make([]byte, 0, len(line)+wireSize(group)))
+	s.encoder.ResetContentSize(body, int64(len(line)+lines(group)))
 	if _, err := s.encoder.Write(line); err != nil {
 		return nil, fmt.Errorf("compress: %w", err)
 	}
@@ -215,9 +217,19 @@ func (s *Shipper) form(group []*buffer.Segment) (*batch, error) {
 		return nil, fmt.Errorf("compress: %w", err)
 	}
 	b.body = body.Bytes()
+	s.Buffer.Retake(cap(b.body))
+	b.held += cap(b.body)
 	digest := sha256.Sum256(b.body)
 	b.digest = hex.EncodeToString(digest[:])
 	return b, nil
+}
+
+func wireSize(group []*buffer.Segment) int {
+	n := 0
+	for _, segment := range group {
+		n += segment.Wire()
+	}
+	return n
 }
 
 func lines(group []*buffer.Segment) int {
