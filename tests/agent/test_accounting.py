@@ -137,7 +137,7 @@ def test_ingest_goes_away_and_comes_back_and_nothing_is_lost(
 def test_an_outage_longer_than_the_buffer_sheds_opens_first_and_counts_them(
     start: Callable[..., Any], sink: Any, tmp_path: Path
 ) -> None:
-    agent = start("--buffer-bytes", str(1 << 20))
+    agent = start("--buffer-bytes", str(2 << 20))
     sink.stop()
     code = """if 1:
         import os, sys

@@ -129,7 +129,7 @@ func (c *collector) packLater(k *buffer.Chunk) {
 }
 
 func (c *collector) awaitPacking() {
-	for c.unpacked.Load() > mostUnpacked {
+	for c.unpacked.Load() > int64(min(mostUnpacked, c.cutSize)) {
 		time.Sleep(time.Millisecond) // meanwhile the ring fills
 	}
 }
@@ -220,7 +220,7 @@ func (c *collector) take(sample []byte, now account.Snapshot, late *buffer.Segme
 		Count: uint64(r.Count), CPU: r.CPU, Seq: r.Seq,
 	}
 	to.Append(class, append(moment.AppendTo(to.Lines(class)), rest...), r.CPU, uint64(r.Count))
-	if chunk := to.Chunk(class); chunk != nil {
+	if chunk := to.Chunk(class, c.cutSize); chunk != nil {
 		c.packLater(chunk)
 	}
 	c.events += uint64(r.Count)

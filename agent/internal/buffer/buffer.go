@@ -44,7 +44,7 @@ func (b *Buffer) Push(s *Segment) {
 		b.queue = b.queue[:n-1]
 	}
 	b.queue = append(b.queue, s)
-	b.packLocked()
+	b.packLocked(min(loose, b.limit/4))
 	b.shedLocked()
 	select {
 	case b.changed <- struct{}{}:
@@ -56,13 +56,15 @@ func (b *Buffer) Push(s *Segment) {
 type Aim struct {
 	Wire, Lines         int // enough to be worth a batch
 	MostWire, MostLines int // as much as is taken at once
+	mostHeld            int
 }
 
 // within is the aim for a buffer of so many bytes: what was taken is held until the server has it, and if that were
 // most of the room, dear rows would be shed for want of it.
 func (a Aim) within(limit int) Aim {
 	a.Wire = min(a.Wire, limit/8)
-	a.MostWire = min(a.MostWire, limit/4)
+	a.MostWire = min(a.MostWire, limit/8)
+	a.mostHeld = limit / 8
 	return a
 }
 
@@ -85,12 +87,13 @@ func (b *Buffer) Take(ctx context.Context, aim Aim) []*Segment {
 func (b *Buffer) take(aim Aim) []*Segment {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n, wire, lines, due := 0, 0, 0, false
+	n, wire, lines, held, due := 0, 0, 0, 0, false
 	for _, s := range b.queue {
 		due = due || s.Due
 		wire += s.Wire()
 		lines += s.Size()
-		if n == 0 || wire <= aim.MostWire && lines <= aim.MostLines {
+		held += s.Held()
+		if n == 0 || wire <= aim.MostWire && lines <= aim.MostLines && held <= aim.mostHeld {
 			n++
 		}
 	}
@@ -154,8 +157,8 @@ func (b *Buffer) heldLocked() int {
 	return held
 }
 
-func (b *Buffer) packLocked() {
-	most := min(loose, b.limit/4)
+// packLocked compresses all but the newest lines, as many bytes as most.
+func (b *Buffer) packLocked(most int) {
 	open := 0
 	for i := len(b.queue) - 1; i >= 0; i-- {
 		if s := b.queue[i]; !s.packed() {
@@ -167,6 +170,9 @@ func (b *Buffer) packLocked() {
 }
 
 func (b *Buffer) shedLocked() {
+	if b.heldLocked() > b.limit {
+		b.packLocked(0) // before anything is let go
+	}
 	held := b.heldLocked()
 	for c := Opens; c < Classes && held > b.limit; c++ {
 		for _, s := range b.queue {

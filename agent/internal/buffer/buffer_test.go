@@ -63,6 +63,7 @@ func TestTheOldestOfAClassGoesFirst(t *testing.T) {
 	for range 4 {
 		b.Push(fill(100, &seq))
 	}
+	b.packLocked(0)
 	b.limit = b.heldLocked() - 1
 	b.shedLocked()
 	for i, want := range []uint64{0, 100, 100, 100} {

@@ -62,8 +62,8 @@ func (s *Segment) Lines(c Class) []byte {
 	p := &s.part[c]
 	if p.lines == nil {
 		room := s.about[c]
-		if len(p.chunks) > 0 { // there were many, so there will be
-			room = chunkRoom
+		if n := len(p.chunks); n > 0 { // there were many, so there will be
+			room = min(p.chunks[n-1].size+p.chunks[n-1].size/8, chunkRoom)
 		}
 		p.lines = newLines(room)
 	}
@@ -90,11 +90,11 @@ func (s *Segment) Join(later *Segment) {
 	s.Shed.Add(later.Shed)
 }
 
-// Chunk closes the newest lines of a class once they are many, for somebody to pack while the segment goes on; else it
+// Chunk closes the newest lines of a class once they are so many bytes (or 1 MiB), for somebody to pack while the segment goes on; else it
 // returns nil. The segment must not be pushed before that is done.
-func (s *Segment) Chunk(c Class) *Chunk {
+func (s *Segment) Chunk(c Class, many int) *Chunk {
 	p := &s.part[c]
-	if len(p.lines) < chunkBytes {
+	if len(p.lines) < min(many, chunkBytes) {
 		return nil
 	}
 	p.close()
@@ -118,7 +118,7 @@ func (s *Segment) Loose() int {
 // trim gives back room that was expected to be needed and was not.
 func (s *Segment) trim() {
 	for i := range s.part {
-		if p := &s.part[i]; cap(p.lines) > 2*len(p.lines) {
+		if p := &s.part[i]; cap(p.lines) > len(p.lines)+len(p.lines)/4 {
 			p.lines = append([]byte(nil), p.lines...)
 		}
 	}

@@ -216,7 +216,7 @@ func (s *Shipper) form(group []*buffer.Segment) (*batch, error) {
 	if err := s.encoder.Close(); err != nil {
 		return nil, fmt.Errorf("compress: %w", err)
 	}
-	b.body = body.Bytes()
+	b.body = bytes.Clone(body.Bytes()) // it is held for as long as the server is away, without spare room
 	s.Buffer.Retake(cap(b.body))
 	b.held += cap(b.body)
 	digest := sha256.Sum256(b.body)
