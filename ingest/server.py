@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -46,8 +46,9 @@ def serve(settings: IngestSettings | None = None, load: Callable[[IngestSettings
     """
     settings = settings or IngestSettings()
     tls = server_tls(settings)
-    # Once, here: a database that cannot be opened is said before a port is.
-    open_database(TenancySettings(home=settings.home)).close()
+    # Once, here: a database that cannot be opened, or keys that cannot be had, are said before a port is open.
+    with closing(open_database(TenancySettings(home=settings.home))) as db:
+        db.keys.prepare()
     # Parquet's and Polars' threads do not survive a fork.
     multiprocessing.set_start_method("spawn", force=True)
     lake = LakeSettings(home=settings.home)

@@ -16,8 +16,10 @@ from kaimon.base.logs import get_logger
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import read_epoch
+from tenancy.keys import UnusableKeyError
 from tenancy.limits import SourceLimiter
 from tenancy.refusals import answering_unavailable, subscription_lapsed, unauthorized, unavailable
+from tenancy.sealed import credential_context
 from tenancy.settings import TenancySettings
 from tenancy.tables import HOST_CREDENTIALS, HOSTS, TENANTS
 from tenancy.tokens import TokenFormatError, index_of, parse
@@ -71,8 +73,9 @@ class Authenticator:
         self._used: set[str] = set()
         self._flushed_at = monotonic()
         self._polled_at = monotonic()
+        self._key = b""
         with answering_unavailable():
-            self._key = db.token_key
+            db.keys.prepare()
             self.poll()
 
     def authenticate(self, token: str, source: str) -> HostIdentity:
@@ -97,7 +100,7 @@ class Authenticator:
         if refusal is not None:
             raise unauthorized(refusal)
         if identity is None:
-            identity = self._look_up(index, source)
+            index, identity = self._look_up(token, source)
         if identity.subscription == "ended":
             raise subscription_lapsed()
         self._used.add(index)
@@ -122,17 +125,19 @@ class Authenticator:
         return identity
 
     def poll(self) -> None:
-        """Look at the epoch; forget everything if it moved.
+        """Look at the epoch; if it moved, forget everything and index by the key that is current now.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot be asked.
+            tenancy.keys.UnusableKeyError: the key is another now, and cannot be unwrapped.
         """
         # Taken before the look: what is older than this moment has been seen.
         began = self._monotonic()
         with self._db.reading() as session:
             epoch = read_epoch(session)
+            key = self._key if epoch == self._epoch else self._db.keys.index_key(session)
         with self._lock:
-            self._move_to(epoch)
+            self._move_to(epoch, key)
             self._polled_at = began
 
     def run_poller(self, stop: threading.Event) -> None:
@@ -142,7 +147,7 @@ class Authenticator:
             try:
                 self.poll()
                 self.keep_last_used()
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, UnusableKeyError) as error:
                 if not away:
                     get_logger(__name__).warning("revocations_unreadable", error=str(error))
                 away = True
@@ -178,31 +183,38 @@ class Authenticator:
     def _stale(self) -> bool:
         return self._monotonic() - self._polled_at > self._settings.revocation_grace_s
 
-    def _move_to(self, epoch: int) -> None:
+    def _move_to(self, epoch: int, key: bytes) -> None:
         if epoch != self._epoch:
             self._known.clear()
             self._refused.clear()
             self._epoch = epoch
+            self._key = key
 
-    def _look_up(self, index: str, source: str) -> HostIdentity:
+    def _look_up(self, token: str, source: str) -> tuple[str, HostIdentity]:
+        """Return the index under which the database knows the token, and whom it stands for."""
         self.limiter.check(source)
         with answering_unavailable(), self._db.reading() as session:
             # The epoch first: at worst an identity is newer than the epoch it is filed under, and forgotten early.
             epoch = read_epoch(session)
+            # The key as of now: after a rotation that was not polled yet, the one in memory would find nobody.
+            key = self._db.keys.index_key(session)
+            index = index_of(key, token)
             row = session.execute(_find(index)).first()
         if row is None:
             self.limiter.charge(source)
         identity, refusal = _judge(row)
         with self._lock:
             if epoch > self._epoch:
-                self._move_to(epoch)
+                self._move_to(epoch, key)
             if epoch == self._epoch:
                 self._remember(index, identity, refusal)
         if identity is None:
             raise unauthorized(refusal)
         if row is not None and row.first_used_at is None:
             self._first_use(index, identity)
-        return identity
+        if row is not None and row.sealed is None:
+            self._seal(index, identity, token)
+        return index, identity
 
     def _first_use(self, index: str, identity: HostIdentity) -> None:
         """Put a credential's first use on the audit chain, once among all workers; no reason to refuse the batch."""
@@ -214,6 +226,17 @@ class Authenticator:
                     append(self._db, session, identity.tenant_id, "credential.first_use", identity.agent_id)
         except SQLAlchemyError as error:
             get_logger(__name__).warning("first_use_not_kept", agent_id=identity.agent_id, error=str(error))
+
+    def _seal(self, index: str, identity: HostIdentity, token: str) -> None:
+        """Seal a credential that was made before there was sealing; no reason to refuse the batch."""
+        unsealed = (HOST_CREDENTIALS.c.token_hmac == index, HOST_CREDENTIALS.c.sealed.is_(None))
+        try:
+            with self._db.transaction() as session:
+                sealed = self._db.keys.seal(session, token, credential_context(identity.agent_id))
+                values = {"sealed": sealed.text, "sealed_with": sealed.key_id}
+                session.execute(update(HOST_CREDENTIALS).where(*unsealed).values(values))
+        except (SQLAlchemyError, UnusableKeyError) as error:
+            get_logger(__name__).warning("credential_not_sealed", agent_id=identity.agent_id, error=str(error))
 
     def _remember(self, index: str, identity: HostIdentity | None, refusal: str) -> None:
         # Refusals are remembered too: a revoked fleet behind one address asks for ever. A token that is unknown now
@@ -237,6 +260,7 @@ def _find(index: str) -> Any:
             HOSTS.c.revoked_at.label("host_revoked_at"),
             HOST_CREDENTIALS.c.revoked_at,
             HOST_CREDENTIALS.c.first_used_at,
+            HOST_CREDENTIALS.c.sealed,
         )
         .select_from(HOST_CREDENTIALS)
         .join(HOSTS, HOSTS.c.agent_id == HOST_CREDENTIALS.c.agent_id)

@@ -9,14 +9,13 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session
 
 from kaimon.base.clock import Clock, utc_now
-from tenancy.keys import KeyFileError, ensure_key, load_key, print_of
+from tenancy.keyring import Keyring
 from tenancy.migrate import migrate
 from tenancy.settings import TenancySettings
-from tenancy.tables import KEY_PRINTS, insert_into
 
 BUSY_TIMEOUT_S: Final = 10.0
 """How long a SQLite writer waits for another; transactions here take milliseconds."""
@@ -29,7 +28,7 @@ _READING: Final[dict[str, dict[str, Any]]] = {
 
 
 class Database:
-    """One control database: its engine, its clock and the key that indexes tokens. Safe to share among threads."""
+    """One control database: its engine, its clock and its keys. Safe to share among threads."""
 
     def __init__(self, engine: Engine, settings: TenancySettings, clock: Clock = utc_now) -> None:
         """Take an engine made by `make_engine`."""
@@ -38,26 +37,9 @@ class Database:
         self.clock = clock
 
     @cached_property
-    def token_key(self) -> bytes:
-        """The key of the tokens' HMAC, made with the first token.
-
-        Raises:
-            tenancy.keys.KeyFileError: the file cannot be trusted, is gone, or is not the one that this database's
-                tokens were made with. A new key in its place would silently make every token unknown.
-        """
-        path = self.settings.token_key_path
-        wanted = select(KEY_PRINTS.c.print).where(KEY_PRINTS.c.name == "token")
-        with self.transaction() as session:
-            expected = session.execute(wanted).scalar()
-            if expected is None:
-                ensure_key(path)
-                fresh = insert_into(KEY_PRINTS, self.dialect).values(name="token", print=print_of(load_key(path)))
-                session.execute(fresh.on_conflict_do_nothing())
-                expected = session.execute(wanted).scalar_one()
-        key = load_key(path)
-        if print_of(key) != expected:
-            raise KeyFileError(f"{path} is not the key that this database's tokens were made with")
-        return key
+    def keys(self) -> Keyring:
+        """The keys that seal and index tokens, as far as this process has unwrapped them."""
+        return Keyring(self)
 
     @property
     def dialect(self) -> str:
@@ -93,6 +75,7 @@ def open_database(settings: TenancySettings | None = None, clock: Clock = utc_no
 
     Raises:
         tenancy.migrate.NewerDatabaseError: a newer kaimon has migrated it.
+        kaimon.base.aws.AwsError: its URL or password is a reference to a secret that cannot be read.
     """
     settings = settings or TenancySettings()
     url = settings.control_url

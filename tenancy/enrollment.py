@@ -18,6 +18,7 @@ from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.limits import SourceLimiter
 from tenancy.refusals import answering_unavailable, subscription_lapsed, unauthorized
+from tenancy.sealed import credential_context, token_context
 from tenancy.tables import ENROLLMENT_TOKENS, HOST_CREDENTIALS, HOSTS, TENANTS, select_record
 from tenancy.tenants import get_tenant
 from tenancy.tokens import TokenFormatError, index_of, mint, parse
@@ -62,6 +63,7 @@ def create_token(
 
     Raises:
         ValueError: no such tenant, or limits that nothing could meet.
+        tenancy.keys.UnusableKeyError: it cannot be sealed.
     """
     if max_uses is not None and max_uses < 1:
         raise ValueError(f"max_uses {max_uses}: want at least 1")
@@ -83,9 +85,12 @@ def create_token(
         revoked_at=None,
         last_used_at=None,
     )
-    index = index_of(db.token_key, token)
+    db.keys.prepare()
     with db.transaction() as session:
-        session.execute(insert(ENROLLMENT_TOKENS).values(**vars(record), token_hmac=index))
+        index = index_of(db.keys.index_key(session, hold=True), token)
+        sealed = db.keys.seal(session, token, token_context(record.token_id))
+        stored = {"token_hmac": index, "sealed": sealed.text, "sealed_with": sealed.key_id}
+        session.execute(insert(ENROLLMENT_TOKENS).values(**vars(record), **stored))
         ends = None if record.expires_at is None else record.expires_at.isoformat()
         append(db, session, tenant_id, "token.create", record.token_id, max_uses=max_uses, expires_at=ends)
     return record, token
@@ -163,11 +168,12 @@ def enroll(  # noqa: PLR0917 - the contract with ingest
     if limiter is not None:
         limiter.check(source)
     with answering_unavailable():
-        key = db.token_key
+        db.keys.prepare()
     agent_id, credential = f"agt_{secrets.token_hex(8)}", mint("hst")
     with answering_unavailable(), db.transaction() as session:
         # The time once the lock is ours: a token must not be used after its end because others were in the way.
         now = db.clock()
+        key = db.keys.index_key(session, hold=True)
         found = _find(session, index_of(key, token))
         if found is None:
             if limiter is not None:
@@ -188,12 +194,15 @@ def enroll(  # noqa: PLR0917 - the contract with ingest
                 enrolled_at=now,
             )
         )
+        sealed = db.keys.seal(session, credential, credential_context(agent_id))
         session.execute(
             insert(HOST_CREDENTIALS).values(
                 token_hmac=index_of(key, credential),
                 agent_id=agent_id,
                 last_four=credential[-4:],
                 created_at=now,
+                sealed=sealed.text,
+                sealed_with=sealed.key_id,
             )
         )
         append(db, session, found.tenant_id, "host.enroll", agent_id, token=found.token_id, uses=found.uses + 1)

@@ -12,7 +12,15 @@ from typing import Final
 KEY_BYTES: Final = 32
 
 
-class KeyFileError(Exception):
+class UnusableKeyError(Exception):
+    """A key cannot be had or does not fit; the text says why and never what it is."""
+
+
+class KeysAwayError(UnusableKeyError):
+    """Whoever keeps the keys does not answer; they may later."""
+
+
+class KeyFileError(UnusableKeyError):
     """The key file cannot be trusted; the text says why and never what is in it."""
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from kaimon.base.problems import Problem
+from tenancy.keys import KeysAwayError
 
 
 def unauthorized(detail: str) -> Problem:
@@ -35,8 +36,10 @@ def unavailable(detail: str) -> Problem:
 
 @contextmanager
 def answering_unavailable() -> Iterator[None]:
-    """Turn a database that cannot be asked into a 503."""
+    """Turn a database or a key management service that cannot be asked into a 503."""
     try:
         yield
+    except KeysAwayError as error:
+        raise unavailable("the keys cannot be unwrapped") from error
     except (DBAPIError, PoolTimeoutError) as error:
         raise unavailable("the control database cannot be reached") from error

@@ -8,7 +8,8 @@ from typing import Final
 from pydantic import Field, SecretStr
 from sqlalchemy import URL, make_url
 
-from kaimon.base.settings import HomeSettings
+from kaimon.base.secrets import resolved
+from kaimon.base.settings import AwsSettings, HomeSettings
 
 _POSTGRES: Final = ("postgresql", "postgres")
 
@@ -18,13 +19,23 @@ class TenancySettings(HomeSettings):
 
     database_url: SecretStr | None = Field(
         default=None,
-        description="URL of the control database, `postgresql://user:password@host/name`; without it, SQLite in "
-        "`control.db` in the home.",
+        description="URL of the control database, `postgresql://user:password@host/name`, or a reference to a secret "
+        "that holds it: `aws-secret:NAME` or `aws-secret:NAME#FIELD`. Without it, SQLite in `control.db` in the home.",
+    )
+    database_password: SecretStr | None = Field(
+        default=None,
+        description="Password of the control database, in place of the URL's; may be a reference: "
+        "`aws-secret:NAME#FIELD`.",
     )
     token_key_file: Path | None = Field(
         default=None,
-        description="File of the 32 random bytes that index tokens, mode 0600; without it, `keys/token.key` in the "
-        "home. Made on first use. Losing it makes every token unknown.",
+        description="File of the 32 random bytes that wrap the data keys if no KMS does, mode 0600; without it, "
+        "`keys/token.key` in the home. Made on first use. Losing it makes every token unknown.",
+    )
+    kms_key_id: str | None = Field(
+        default=None,
+        description="AWS KMS key (id, ARN or alias) that wraps the data keys, in `KAIMON_AWS_REGION`; without it, the "
+        "key file does. `kaimon keys rotate` makes a change of it take hold.",
     )
     lease_ttl_s: float = Field(
         default=60.0, gt=0, description="Seconds after which a lease that was not renewed may be taken by another."
@@ -49,15 +60,23 @@ class TenancySettings(HomeSettings):
 
     @property
     def control_url(self) -> URL:
-        """The control database's URL; as text it hides the password."""
+        """The control database's URL; as text it hides the password.
+
+        Raises:
+            kaimon.base.aws.AwsError: it is a reference to a secret that cannot be read.
+            ValueError: the reference is not one.
+        """
         if self.database_url is not None:
-            url = make_url(self.database_url.get_secret_value())
+            aws = AwsSettings(home=self.home)
+            url = make_url(resolved(self.database_url, aws))
+            if self.database_password is not None:
+                url = url.set(password=resolved(self.database_password, aws))
             return url.set(drivername="postgresql+psycopg") if url.drivername in _POSTGRES else url
         return URL.create("sqlite", database=str(self.home / "control.db"))
 
     @property
     def token_key_path(self) -> Path:
-        """Where the token key lies."""
+        """Where the key file lies."""
         return self.token_key_file or self.home / "keys" / "token.key"
 
     @property

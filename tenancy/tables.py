@@ -15,6 +15,7 @@ from sqlalchemy import (
     Dialect,
     Float,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     Select,
@@ -82,6 +83,8 @@ ENROLLMENT_TOKENS: Final = Table(
     Column("max_uses", Integer),
     Column("revoked_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
+    Column("sealed", Text),
+    Column("sealed_with", String(40), index=True),
 )
 
 HOSTS: Final = Table(
@@ -108,6 +111,8 @@ HOST_CREDENTIALS: Final = Table(
     Column("revoked_at", UtcDateTime),
     Column("first_used_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
+    Column("sealed", Text),
+    Column("sealed_with", String(40), index=True),
 )
 
 EPOCHS: Final = Table(
@@ -117,6 +122,26 @@ EPOCHS: Final = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+# One key of a purpose is current; a retired one stays until nothing is sealed with it any more.
+KEYS: Final = Table(
+    "keys",
+    METADATA,
+    Column("key_id", String(40), primary_key=True),
+    Column("purpose", String(16), nullable=False),
+    Column("wrapped_by", Text, nullable=False),
+    Column("wrapped", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("retired_at", UtcDateTime),
+)
+CURRENT_KEYS: Final = Index(
+    "uq_keys_current",
+    KEYS.c.purpose,
+    unique=True,
+    sqlite_where=KEYS.c.retired_at.is_(None),
+    postgresql_where=KEYS.c.retired_at.is_(None),
+)
+
+# What kaimon 0.1 knew its key file by; read when its database is taken over.
 KEY_PRINTS: Final = Table(
     "key_prints",
     METADATA,

@@ -42,3 +42,27 @@ def postgres() -> Iterator[Any]:
         pytest.skip(reason)
     with module.cluster() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[Any]:
+    """A stand-in for AWS that lasts for this run; see `tests/aws.py`."""
+    with _load("kaimon_test_aws", HERE / "aws.py").running() as running:
+        yield running
+
+
+@pytest.fixture
+def aws(aws_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The stand-in, to which this test and the processes that it starts are led."""
+    for name, value in aws_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return aws_server
+
+
+@pytest.fixture
+def aws_that_leaves(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A stand-in of this test's own, which it may stop."""
+    with _load("kaimon_test_aws", HERE / "aws.py").running() as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running

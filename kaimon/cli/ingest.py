@@ -16,10 +16,16 @@ def serve(
     """Serve until Ctrl-C; TLS 1.2 or newer only."""
     from ingest.server import serve as run
     from ingest.settings import IngestSettings
-    from kaimon.base.logs import configure_logs
+    from kaimon.base.aws import AwsError
+    from kaimon.base.logs import configure_logs, get_logger
+    from tenancy.keys import UnusableKeyError
 
     configure_logs("ingest")
-    run(IngestSettings() if port is None else IngestSettings(port=port))
+    try:
+        run(IngestSettings() if port is None else IngestSettings(port=port))
+    except (AwsError, UnusableKeyError) as error:
+        get_logger(__name__).critical("ingest_not_started", error=str(error))
+        raise typer.Exit(2) from error
 
 
 @app.command()

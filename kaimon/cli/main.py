@@ -12,7 +12,7 @@ import typer
 from kaimon.base.logs import configure_logs
 from lake.lean import without_pandas
 
-SUBCOMMANDS = ("tenant", "token", "alarm", "audit", "ingest", "land", "query")
+SUBCOMMANDS = ("tenant", "token", "alarm", "audit", "keys", "ingest", "land", "query")
 """Each is a module here with a Typer `app` or a plain function `command`."""
 
 

@@ -14,9 +14,10 @@ import typer
 from sqlalchemy.exc import DBAPIError
 
 from kaimon.base.acting import Actor, acting_as
+from kaimon.base.aws import AwsError
 from kaimon.base.redact import redact
 from tenancy.database import Database, open_database
-from tenancy.keys import KeyFileError
+from tenancy.keys import UnusableKeyError
 from tenancy.migrate import NewerDatabaseError
 from tenancy.people import person_of
 from tenancy.tenants import create_tenant, get_tenant, list_tenants, set_subscription
@@ -32,7 +33,7 @@ def database() -> Iterator[Database]:
             who = Actor(person_of(db, f"login:{login()}"), f"cli:{os.getpid()}", f"req_{secrets.token_hex(8)}")
             with acting_as(who):
                 yield db
-    except (ValueError, KeyFileError, NewerDatabaseError, DBAPIError, OSError) as error:
+    except (ValueError, AwsError, UnusableKeyError, NewerDatabaseError, DBAPIError, OSError) as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
 

@@ -37,7 +37,10 @@ def work(homes, rounds):
     for number in range(int(rounds)):
         barrier.wait(60)
         db = open_database(TenancySettings(home=Path(homes) / str(number)))
-        create_tenant(db, "t-" + db.token_key.hex()[:8] + str(os.getpid()))
+        db.keys.prepare()
+        with db.reading() as session:
+            key = db.keys.index_key(session)
+        create_tenant(db, "t-" + key.hex()[:8] + str(os.getpid()))
         db.close()
 """
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tenancy.database import Database, open_database
-from tenancy.keys import KeyFileError, ensure_key, load_key, print_of
+from tenancy.keys import KeyFileError, UnusableKeyError, ensure_key, load_key, print_of
+from tenancy.rotation import rotate
 from tenancy.settings import TenancySettings
 from tenancy.tokens import index_of, mint
 
@@ -57,16 +58,19 @@ def test_a_key_of_another_size_is_refused(tmp_path: Path, size: int) -> None:
 
 
 def test_a_lost_key_is_not_replaced_in_silence(db: Database, settings: TenancySettings) -> None:
-    assert len(db.token_key) == 32
+    db.keys.prepare()
     settings.token_key_path.unlink()
     again = open_database(settings)
     try:
         with pytest.raises(KeyFileError, match="cannot be read"):
-            _ = again.token_key
+            again.keys.prepare()
         assert not settings.token_key_path.exists()
         ensure_key(settings.token_key_path)
-        with pytest.raises(KeyFileError, match="is not the key"):
-            _ = again.token_key
+        with pytest.raises(UnusableKeyError, match="is not the key"):
+            again.keys.prepare()
+        # A rotation does not put a new one in its place either.
+        with pytest.raises(UnusableKeyError, match="is not the key"):
+            rotate(again)
     finally:
         again.close()
 

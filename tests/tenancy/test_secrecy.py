@@ -89,11 +89,15 @@ def test_records_show_no_secret(db: Database, tenant: str, enroll_host: Callable
     authenticator = Authenticator(db)
     identity = authenticator.authenticate(enrolled.credential, "s")
     shown: list[Any] = [record, enrolled, identity, db, db.settings, authenticator, f"{enrolled}"]
+    shown += [db.keys, vars(db.keys)["_db"]]
+    keys = list(db.keys._plain.values())
+    assert len(keys) == 2
     for value in map(repr, shown):
         assert secret_part(token) not in value
         assert secret_part(enrolled.credential) not in value
-        assert db.token_key.hex() not in value
-        assert repr(db.token_key) not in value
+        for key in keys:
+            assert key.hex() not in value
+            assert repr(key) not in value
 
 
 def test_not_even_debugging_logs_of_the_database_show_a_token(
