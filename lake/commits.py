@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -19,9 +19,12 @@ import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
 
 from lake.durable import sync_file, sync_folder
+from lake.files import DataFile
 from lake.frames import to_rows
+from lake.schema import TABLES
 from lake.settings import LakeSettings
 from lake.stores import local_folder
 from lake.tables import create_table, open_table, table_uri
@@ -30,6 +33,7 @@ LEASE: Final = "lease"
 """The app id under which every commit carries its writer's fence; no node has this name."""
 
 _ATTEMPTS: Final = 5
+_Act = Callable[[DeltaTable, CommitProperties], None]
 
 
 class CommitError(Exception):
@@ -83,11 +87,25 @@ class Writer:
             CommitConflictError: the table does not stand at `expected`, or conflicts did not end.
             ValueError: the frame is not of the table's schema.
         """
-        rows = to_rows(frame, table)
+        return self._append(table, _rows(to_rows(frame, table), mode="append"), versions, expected)
+
+    def append_files(
+        self,
+        table: str,
+        files: Sequence[DataFile],
+        versions: Mapping[str, int] | None = None,
+        expected: Mapping[str, int] | None = None,
+    ) -> int:
+        """Make files that `lake.files.put_file` has put part of a table; else as `append`."""
+        return self._append(table, _additions(table, [file.added(table) for file in files]), versions, expected)
+
+    def _append(
+        self, table: str, act: _Act, versions: Mapping[str, int] | None, expected: Mapping[str, int] | None
+    ) -> int:
         for attempt in range(_ATTEMPTS):
             handle = self._admitted(table, versions, expected)
             try:
-                return self._write(handle, table, rows, versions, mode="append")
+                return self._write(handle, table, act, versions)
             except CommitFailedError:
                 # Admission decides anew on what the other commit left: who holds the lease, where the nodes stand.
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, no secret
@@ -110,10 +128,10 @@ class Writer:
             CommitConflictError: another commit came between, or the table does not stand at `expected`.
             ValueError: the frame is not of the table's schema.
         """
-        rows = to_rows(frame, table)
+        act = _rows(to_rows(frame, table), mode="overwrite", predicate=predicate)
         handle = self._admitted(table, versions, expected)
         try:
-            return self._write(handle, table, rows, versions, mode="overwrite", predicate=predicate)
+            return self._write(handle, table, act, versions)
         except CommitFailedError as error:
             self._admitted(table, versions, expected)
             raise CommitConflictError(f"{table}: {error}") from error
@@ -131,21 +149,27 @@ class Writer:
                 raise CommitConflictError(f"{table}: node {node} stands at {stands}, not where {sequence} follows")
         return handle
 
-    def _write(
-        self, handle: DeltaTable, table: str, rows: pa.Table, versions: Mapping[str, int] | None, **how: Any
-    ) -> int:
+    def _write(self, handle: DeltaTable, table: str, act: _Act, versions: Mapping[str, int] | None) -> int:
         marks = [Transaction(LEASE, self.fence)]
         marks += [Transaction(node, sequence) for node, sequence in sorted((versions or {}).items())]
         before = handle.version()
-        write_deltalake(
-            handle,
-            rows,
-            writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
-            commit_properties=CommitProperties(app_transactions=marks),
-            **how,
-        )
+        act(handle, CommitProperties(app_transactions=marks))
         _settle(local_folder(table_uri(self.tenant, table, self.settings)), before + 1, handle.version())
         return handle.version()
+
+
+def _rows(rows: pa.Table, **how: Any) -> _Act:
+    """Return the commit that writes rows."""
+    zstd = WriterProperties(compression="ZSTD", compression_level=1)
+    return lambda handle, marks: write_deltalake(handle, rows, writer_properties=zstd, commit_properties=marks, **how)
+
+
+def _additions(table: str, files: Sequence[AddAction]) -> _Act:
+    """Return the commit that adds files."""
+    partition = TABLES[table].partition
+    return lambda handle, marks: handle.create_write_transaction(
+        list(files), "append", handle.schema(), partition, commit_properties=marks
+    )
 
 
 def _version(handle: DeltaTable | None, app_id: str) -> int:

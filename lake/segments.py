@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.columns import table_schema
@@ -89,19 +88,44 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment as read.
-
-    `events` has `batch` (index into `batches`), `line` and the columns of `lake.schema.EVENTS`; `rejected` has
-    `batch`, `line`, `code`, `detail` and `raw` (bytes). Both in the order in which they arrived.
-    """
+    """A segment as read: its batches, and its rows as bytes until they are asked for."""
 
     tenant: str
     node: str
     seq: int
     digest: str
     batches: list[BatchRecord] = dataclass_field(repr=False)
-    events: pl.DataFrame = dataclass_field(repr=False)
-    rejected: pl.DataFrame = dataclass_field(repr=False)
+    data: bytes = dataclass_field(repr=False)
+
+    @property
+    def height(self) -> int:
+        """Rows and refused lines."""
+        return sum(record.rows + record.rejected for record in self.batches)
+
+    def scan(self) -> pl.LazyFrame:
+        """Return its events in the order in which they arrived: `batch` (index into `batches`), `line`, `EVENTS`.
+
+        Reading them raises `polars.exceptions.PolarsError` where the bytes are damaged.
+        """
+        rows = self._rows()
+        if any(record.rejected for record in self.batches):
+            rows = rows.filter(pl.col("code").is_null())
+        return rows.select("batch", "line", *(column.name for column in EVENTS))
+
+    @property
+    def events(self) -> pl.DataFrame:
+        """The same, read."""
+        return self.scan().collect()
+
+    @property
+    def rejected(self) -> pl.DataFrame:
+        """Its refused lines in the order in which they arrived: `batch`, `line`, `code`, `detail`, `raw` (bytes)."""
+        if not any(record.rejected for record in self.batches):
+            return pl.DataFrame(schema=_OWN_FRAME)
+        return self._rows().filter(pl.col("code").is_not_null()).select(_OWN_FRAME.names()).collect()
+
+    def _rows(self) -> pl.LazyFrame:
+        return pl.scan_parquet(self.data, glob=False)
 
 
 def segment_key(tenant: str, node: str, seq: int) -> str:
@@ -162,7 +186,7 @@ def encode_segment(
 
 
 def read_segment(data: bytes) -> Segment:
-    """Return what `encode_segment` was given.
+    """Return what `encode_segment` was given; rows are read when they are asked for.
 
     Raises:
         SegmentError: the bytes are not a segment, or one of another version.
@@ -172,26 +196,14 @@ def read_segment(data: bytes) -> Segment:
         head = json.loads((file.metadata.metadata or {})[_METADATA])
         if head["version"] != VERSION:
             raise SegmentError(f"a segment of version {head['version']}; this program reads {VERSION}")
-        table = file.read()
         batches = [BatchRecord(**record) for record in head["batches"]]
-        rejects = pc.is_valid(table["code"])
-        # A filter copies every column, and nearly every segment has nothing to leave out.
-        clean = table["code"].null_count == table.num_rows
-        events = table if clean else table.filter(pc.invert(rejects))
-        events = events.select(["batch", "line", *(column.name for column in EVENTS)])
-        rejected = table.select([own.name for own in _OWN])
-        rejected = rejected.slice(0, 0) if clean else rejected.filter(rejects)
-        return Segment(
-            head["tenant"],
-            head["node"],
-            head["seq"],
-            hashlib.sha256(data).hexdigest(),
-            batches,
-            pl.DataFrame(events.replace_schema_metadata(None)),
-            pl.DataFrame(rejected.replace_schema_metadata(None)),
-        )
+        digest = hashlib.sha256(data).hexdigest()
+        segment = Segment(head["tenant"], head["node"], head["seq"], digest, batches, data)
+        if file.schema_arrow.names != _FILE.names or file.metadata.num_rows != segment.height:
+            raise SegmentError(f"{file.metadata.num_rows} rows where its batches say {segment.height}")
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise SegmentError(f"not a segment: {error}") from error
+    return segment
 
 
 _OF_BATCH: Final[dict[str, pa.DataType]] = {
@@ -202,6 +214,7 @@ _OF_BATCH.pop("event_day")
 _FILE: Final = pa.schema([*_OWN, *(field.with_nullable(True) for field in table_schema(EVENTS))])
 
 
+_OWN_FRAME: Final = pl.DataFrame(pa.schema(list(_OWN)).empty_table()).schema
 _REPEATING: Final = [name for name in _FILE.names if name not in {"line", "time", "monotonic_ns", "seq"}]
 """Columns whose values come again; a dictionary of the others would be made in vain."""
 

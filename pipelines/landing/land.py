@@ -13,8 +13,9 @@ import polars as pl
 
 from kaimon.base.logs import get_logger
 from lake.commits import CommitConflictError, StaleLeaseError, Writer, lease_name
+from lake.files import DataFile, encode, put_file
 from lake.reads import scan
-from lake.segments import Segment
+from lake.segments import Segment, SegmentError
 from lake.settings import LakeSettings
 from lake.stores import Store, open_store
 from pipelines.clones import alarm_of_clones, find_clones, suspects
@@ -69,9 +70,9 @@ class Landed:
         self.batches += told.get("landed", 0)
         self.duplicates += told.get("duplicate", 0)
         self.conflicts += told.get("conflict", 0)
-        self.rows += done.events.height
+        self.rows += done.rows
         self.quarantined += done.quarantine.height
-        self.days |= done.days
+        self.days |= done.touched
 
 
 def land_tenant(
@@ -165,7 +166,7 @@ class _Landing:
             todo = self._plan(group)
             before = {node: standing[node] for node in todo.targets}
             self._commit(todo, before, "events", "quarantine", "batches")
-            self._finish(todo.targets, before, todo.batches, todo.days)
+            self._finish(todo.targets, before, todo.batches, todo.touched)
             standing |= todo.targets
             if should_stop():
                 return
@@ -189,14 +190,29 @@ class _Landing:
         that is in all of them stops a stale holder at the first.
         """
         # A day that is checked between here and `_finish` sees half of the group: it is opened again there.
-        mark_open(self.db, self.tenant, todo.days)
-        frames = {"events": todo.events, "quarantine": todo.quarantine, "batches": todo.batches}
+        mark_open(self.db, self.tenant, todo.touched)
+        frames = {"quarantine": todo.quarantine, "batches": todo.batches}
         for table in tables:
             self._hold()
-            self.writer.append(table, frames[table], todo.targets, before)
+            if table == "events":
+                self.writer.append_files(table, self._files(todo), todo.targets, before)
+            else:
+                self.writer.append(table, frames[table], todo.targets, before)
         for outcome, level in (("duplicate", "info"), ("conflict", "error")):
             _tell(self.tenant, todo.batches.filter(pl.col("outcome") == outcome), f"batch_{outcome}", level)
         self.landed.add(todo)
+
+    def _files(self, todo: Plan) -> list[DataFile]:
+        """Write a plan's events, a file a day."""
+        files = []
+        for day, part in todo.days.items():
+            try:
+                data = encode(part.events, "events")
+            except pl.exceptions.PolarsError as error:
+                raise SegmentError(f"{self.tenant}: rows of {day} cannot be read: {error}") from error
+            told = part.rows, part.first, part.last
+            files.append(put_file(self.tenant, "events", day, data, told, self.settings))
+        return files
 
     def _finish(
         self, targets: Mapping[str, int], before: Mapping[str, int], batches: pl.DataFrame, days: set[date]
@@ -261,9 +277,10 @@ class _Landing:
             for seq in range(before[node] + 1, begun[node] + 1)
         ]
         todo = self._plan(group)
-        self._verify("events", _BATCH, todo.events, _first_day(todo.batches))
+        self._verify("events", todo.by_batch, _first_day(todo.batches))
         if apart == begun:
-            self._verify("quarantine", ["node", "segment_seq"], todo.quarantine, None)
+            staged = todo.quarantine.group_by("node", "segment_seq").len()
+            self._verify("quarantine", staged, None)
             self._commit(todo, before, "batches")
         elif apart == before:
             self._commit(todo, before, "quarantine", "batches")
@@ -272,14 +289,17 @@ class _Landing:
         get_logger(__name__).warning("landing_repaired", tenant=self.tenant, nodes=len(begun), segments=len(group))
         self.landed.repaired = True
 
-    def _verify(self, table: str, key: list[str], planned: pl.DataFrame, first_day: date | None) -> None:
-        """Hold what a dead run committed against what this one would have."""
-        wanted = planned.group_by(key).len().sort(key)
+    def _verify(self, table: str, planned: pl.DataFrame, first_day: date | None) -> None:
+        """Hold what a dead run committed against what this one would have: `len` rows for each of the other columns."""
+        key = [name for name in planned.columns if name != "len"]
+        wanted = planned.sort(key)
         rows = scan(self.tenant, table, first_day, settings=self.settings)
         rows = rows.join(wanted.lazy().select(key), on=key, how="semi")
         there = rows.group_by(key).len().sort(key).collect()
         if not there.equals(wanted):
-            raise RepairError(f"{self.tenant}: {table} has {there['len'].sum()} rows where {planned.height} belong")
+            raise RepairError(
+                f"{self.tenant}: {table} has {there['len'].sum()} rows where {wanted['len'].sum()} belong"
+            )
 
     def _ledger(self, after: Mapping[str, int], upto: Mapping[str, int]) -> pl.DataFrame:
         """Return the ledger's rows of some nodes' segments after one sequence and up to another."""
@@ -306,12 +326,11 @@ def _groups(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
     group: list[Segment] = []
     rows = 0
     for segment in segments:
-        size = segment.events.height + segment.rejected.height
-        if group and (rows + size > GROUP_ROWS or len(group) >= GROUP_SEGMENTS):
+        if group and (rows + segment.height > GROUP_ROWS or len(group) >= GROUP_SEGMENTS):
             yield group
             group, rows = [], 0
         group.append(segment)
-        rows += size
+        rows += segment.height
     if group:
         yield group
 

@@ -17,26 +17,46 @@ from pipelines.landing.ledger import Identity, Outcome, ledger_rows, outcomes
 from pipelines.landing.rules import AHEAD, BEHIND, judge
 
 _LINE: Final = tuple(column for column in EVENTS if column.source == "event")
+_BATCH: Final = ["agent_id", "load_id", "batch_seq"]
+_EVENTS: Final = frame_schema("events")
+_QUARANTINE: Final = frame_schema("quarantine")
 _CONFLICT: Final = "another batch of this number, with other contents, has landed"
+
+
+@dataclass(frozen=True)
+class Day:
+    """One day's rows of a group: how many, the range of their times, and the rows themselves, read as they are used."""
+
+    rows: int
+    first: datetime
+    last: datetime
+    events: pl.LazyFrame
 
 
 @dataclass(frozen=True)
 class Plan:
     """Rows of three tables, in order of node, sequence and position; `targets` is the last sequence of each node.
 
-    The same segments and the same ledger give the same plan, but for `batches.landed_at`.
+    `days` are the rows of `events` by partition, `by_batch` how many each batch brings there (`agent_id`, `load_id`,
+    `batch_seq`, `len`). The same segments and the same ledger give the same plan, but for `batches.landed_at`.
     """
 
     targets: dict[str, int]
-    events: pl.DataFrame
+    days: dict[date, Day]
+    by_batch: pl.DataFrame
     quarantine: pl.DataFrame
     batches: pl.DataFrame
 
     @property
-    def days(self) -> set[date]:
+    def rows(self) -> int:
+        """Rows of `events`."""
+        return sum(day.rows for day in self.days.values())
+
+    @property
+    def touched(self) -> set[date]:
         """The UTC days that this touches: of its events, and of its landed batches' cutting and arrival."""
         landed = self.batches.filter(pl.col("outcome") == "landed")
-        return set(self.events["event_day"].unique().to_list()) | batch_days(landed)
+        return set(self.days) | batch_days(landed)
 
 
 def batch_days(batches: pl.DataFrame) -> set[date]:
@@ -54,36 +74,73 @@ def plan(segments: Sequence[Segment], known: Mapping[Identity, str], landed_at: 
         landed_at: what the ledger is to say about when.
     """
     verdicts = outcomes(segments, known)
-    kept: list[pl.DataFrame] = []
-    apart: list[pl.DataFrame] = []
-    counts: dict[tuple[str, int, int], int] = {}
-    for segment, verdict in zip(segments, verdicts, strict=True):
-        rows = _judged(segment, verdict)
-        bad = rows.filter(pl.col("code").is_not_null())
-        kept.append(rows.filter(pl.col("code").is_null()).select(frame_schema("events").names()))
-        apart.append(_quarantine(segment, bad, _refused(segment, verdict)))
-        for index, count in bad.group_by("batch").len().iter_rows():
-            counts[segment.node, segment.seq, index] = count
+    sorted_out = [_sort_out(segment, verdict) for segment, verdict in zip(segments, verdicts, strict=True)]
+    counts = {
+        (segment.node, segment.seq, index): count
+        for segment, part in zip(segments, sorted_out, strict=True)
+        for index, count in part.bad.group_by("batch").len().iter_rows()
+    }
     return Plan(
         {segment.node: segment.seq for segment in segments},
-        _concat(kept, "events"),
-        _concat(apart, "quarantine"),
+        _by_day(sorted_out),
+        pl.concat([part.by_batch for part in sorted_out]).group_by(_BATCH).agg(pl.col("len").sum()).sort(_BATCH),
+        pl.concat([pl.DataFrame(schema=_QUARANTINE), *(part.quarantine for part in sorted_out)]),
         ledger_rows(segments, verdicts, counts, landed_at),
     )
 
 
-def _concat(frames: list[pl.DataFrame], table: str) -> pl.DataFrame:
-    return pl.concat([pl.DataFrame(schema=frame_schema(table)), *frames], how="vertical")
+@dataclass(frozen=True)
+class _SortedOut:
+    """What becomes of a segment's rows: `kept` is lazy, `told` a row a day (`event_day`, `rows`, `first`, `last`)."""
+
+    kept: pl.LazyFrame
+    told: pl.DataFrame
+    by_batch: pl.DataFrame
+    bad: pl.DataFrame
+    quarantine: pl.DataFrame
+
+
+def _sort_out(segment: Segment, verdict: Sequence[Outcome]) -> _SortedOut:
+    """Look at a segment's rows by the few columns that decide; the others stay packed."""
+    marks = _judged(segment, verdict).select("batch", "line", "time", "event_day", "code", "detail").collect()
+    good, bad = marks.filter(pl.col("code").is_null()), marks.filter(pl.col("code").is_not_null())
+    kept = segment.scan()
+    if bad.height:
+        kept = _judged(segment, verdict).filter(pl.col("code").is_null())
+    elif "landed" in verdict and set(verdict) != {"landed"}:
+        kept = kept.filter(_of(verdict, "landed"))
+    told = good.group_by("event_day").agg(rows=pl.len(), first=pl.col("time").min(), last=pl.col("time").max())
+    whole = segment.scan().join(bad.lazy(), on=["batch", "line"], how="inner", maintain_order="left")
+    refused = _refused(segment, verdict)
+    some = bad.height or refused.height
+    quarantine = _quarantine(segment, whole.collect(), refused) if some else pl.DataFrame(schema=_QUARANTINE)
+    by_batch = good.group_by("batch").len().join(_identities(segment), on="batch").select(*_BATCH, "len")
+    return _SortedOut(kept.select(_EVENTS.names()), told.sort("event_day"), by_batch, bad, quarantine)
+
+
+def _by_day(parts: Sequence[_SortedOut]) -> dict[date, Day]:
+    """Return the kept rows by day; only segments that hold rows of a day are read for it."""
+    told = pl.concat([part.told for part in parts])
+    ranges = told.group_by("event_day").agg(pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max())
+    days = {}
+    for day, rows, first, last in ranges.sort("event_day").iter_rows():
+        frames = [
+            part.kept if part.told.height == 1 else part.kept.filter(pl.col("event_day") == day)
+            for part in parts
+            if day in part.told["event_day"]
+        ]
+        days[day] = Day(rows, first, last, pl.concat(frames))
+    return days
 
 
 def _of(verdict: Sequence[Outcome], *wanted: Outcome) -> pl.Expr:
     return pl.col("batch").is_in([index for index, outcome in enumerate(verdict) if outcome in wanted])
 
 
-def _judged(segment: Segment, verdict: Sequence[Outcome]) -> pl.DataFrame:
+def _judged(segment: Segment, verdict: Sequence[Outcome]) -> pl.LazyFrame:
     """Return the rows of batches that are no duplicates, with why they do not land, if they do not."""
     conflict = _of(verdict, "conflict")
-    return judge(segment.events.filter(_of(verdict, "landed", "conflict"))).with_columns(
+    return judge(segment.scan().filter(_of(verdict, "landed", "conflict"))).with_columns(
         code=pl.when(conflict).then(pl.lit("batch_conflict")).otherwise("code"),
         detail=pl.when(conflict).then(pl.lit(_CONFLICT)).otherwise("detail"),
     )
@@ -99,18 +156,8 @@ def _quarantine(segment: Segment, rows: pl.DataFrame, refused: pl.DataFrame) -> 
     own = ["batch", "line", "code", "detail"]
     texts = rows.select(*own, raw=pl.struct(line).struct.json_encode().cast(pl.Binary))
     whole = pl.concat([texts, refused.select(*own, "raw")]).sort("batch", "line", maintain_order=True)
-    batches = pl.DataFrame(
-        {
-            "batch": range(len(segment.batches)),
-            "agent_id": [record.agent_id for record in segment.batches],
-            "load_id": [record.load_id for record in segment.batches],
-            "batch_seq": [record.batch_seq for record in segment.batches],
-            "received_at": [record.received_at for record in segment.batches],
-        },
-        schema_overrides={"batch": pl.Int32, "batch_seq": pl.Int64, "received_at": pl.Int64},
-    )
     return (
-        whole.join(batches, on="batch", how="left", maintain_order="left")
+        whole.join(_identities(segment), on="batch", how="left", maintain_order="left")
         .with_columns(
             pl.col("received_at").cast(pl.Datetime("us", "UTC")),
             pl.col("line").cast(pl.Int64),
@@ -120,4 +167,18 @@ def _quarantine(segment: Segment, rows: pl.DataFrame, refused: pl.DataFrame) -> 
         )
         .with_columns(received_day=pl.col("received_at").dt.date())
         .select(frame_schema("quarantine").names())
+    )
+
+
+def _identities(segment: Segment) -> pl.DataFrame:
+    """Return each batch's index, identity and arrival (µs since 1970)."""
+    return pl.DataFrame(
+        {
+            "batch": range(len(segment.batches)),
+            "agent_id": [record.agent_id for record in segment.batches],
+            "load_id": [record.load_id for record in segment.batches],
+            "batch_seq": [record.batch_seq for record in segment.batches],
+            "received_at": [record.received_at for record in segment.batches],
+        },
+        schema_overrides={"batch": pl.Int32, "batch_seq": pl.Int64, "received_at": pl.Int64},
     )

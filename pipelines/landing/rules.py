@@ -28,7 +28,11 @@ _RULES: Final = (
 )
 
 
-def judge(events: pl.DataFrame) -> pl.DataFrame:
+RULED: Final = ("time", "last_time", "process_start", "received_at")
+"""The columns that the rules look at."""
+
+
+def judge(events: pl.LazyFrame) -> pl.LazyFrame:
     """Return `events` with `code` and `detail`: why a row goes to quarantine, null where it does not.
 
     Constants only: a repair after a crash must come to the same verdict as the run that died.

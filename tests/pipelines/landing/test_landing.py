@@ -198,8 +198,11 @@ def test_a_day_is_opened_before_its_first_row_can_be_seen_and_again_after_the_la
 ) -> None:
     steps: list[str] = []
     monkeypatch.setattr(module, "mark_open", lambda *_: steps.append("open"))
-    append, replace_ = Writer.append, Writer.replace
+    append, append_files, replace_ = Writer.append, Writer.append_files, Writer.replace
     monkeypatch.setattr(Writer, "append", lambda self, table, *rest: [steps.append(table), append(self, table, *rest)])
+    monkeypatch.setattr(
+        Writer, "append_files", lambda self, table, *rest: [steps.append(table), append_files(self, table, *rest)]
+    )
     monkeypatch.setattr(
         Writer, "replace", lambda self, table, *rest: [steps.append(table), replace_(self, table, *rest)]
     )
