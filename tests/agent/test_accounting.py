@@ -134,11 +134,14 @@ def test_ingest_goes_away_and_comes_back_and_nothing_is_lost(
     assert sum(sink.lost().values()) == 0
 
 
+@pytest.mark.parametrize("starved", [False, True], ids=["", "starved"])
 def test_an_outage_longer_than_the_buffer_sheds_opens_first_and_counts_them(
-    start: Callable[..., Any], sink: Any, tmp_path: Path
+    start: Callable[..., Any], sink: Any, tmp_path: Path, starved: bool
 ) -> None:
     agent = start("--buffer-bytes", str(2 << 20))
     sink.stop()
+    if starved:  # all of it is then read in one go
+        agent.process.send_signal(signal.SIGSTOP)
     code = """if 1:
         import os, sys
         names = [sys.argv[1] + "/" + os.urandom(110).hex() for _ in range(2_000)]
@@ -150,6 +153,7 @@ def test_an_outage_longer_than_the_buffer_sheds_opens_first_and_counts_them(
         """
     child = subprocess.Popen([sys.executable, "-c", code, tmp_path])
     assert child.wait(60) == 0
+    agent.process.send_signal(signal.SIGCONT)
     sink.start()
     agent.stop()
     sink.check()

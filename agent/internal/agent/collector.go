@@ -65,6 +65,7 @@ const (
 	firstWithin      = time.Second // a host shows up at once, also one where nothing happens
 	readAtOnce       = 1 << 20     // bytes of the ring between two looks at what else is due
 	mostUnpacked     = 2 << 20     // bytes of lines that may wait to be packed
+	leftLoose        = 8           // part of the buffer that lines about to be sent may take
 	// stuckSize is how much an open segment may hold when no cut can be had; then the ring fills, and counts.
 	stuckSize = 16 << 20
 	// aBusyRecord is how long a cut waits for a record that another CPU is still writing.
@@ -101,14 +102,16 @@ type job struct {
 
 // pack does jobs until there will be no more: compressing takes longer than reading, and the ring does not wait.
 func (c *collector) pack(done chan<- struct{}) {
+	left := 0
 	for j := range c.jobs {
 		if j.chunk == nil {
 			loose := j.segment.Loose()
 			c.to.Push(j.segment)
 			c.unpacked.Add(int64(-loose))
+			left = 0
 			continue
 		}
-		if !c.to.Idle() {
+		if left += j.chunk.Size(); left > c.to.Limit()/leftLoose || !c.to.Idle() {
 			j.chunk.Pack() // else it is about to be sent, which packs it
 		}
 		c.to.Expect(-j.chunk.Size())

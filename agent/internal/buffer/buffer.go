@@ -161,10 +161,13 @@ func (b *Buffer) heldLocked() int {
 func (b *Buffer) packLocked(most int) {
 	open := 0
 	for i := len(b.queue) - 1; i >= 0; i-- {
-		if s := b.queue[i]; !s.packed() {
-			if open += s.Size(); open > most {
-				s.pack()
-			}
+		s := b.queue[i]
+		n := s.unpacked()
+		if n == 0 {
+			continue
+		}
+		if open += n; open > most {
+			s.pack()
 		}
 	}
 }

@@ -105,3 +105,21 @@ func TestARowsRoomIsNotUsedAgainWhileSomebodyMayReadIt(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestDearRowsThatFitOnceCompressedAreKeptThoughTheyCameLoose(t *testing.T) {
+	const room = 256 << 10
+	s, seq := NewSegment(1), uint64(0)
+	for s.Size() < 4*room {
+		for _, c := range []Class{Opens, Rest} {
+			s.Append(c, fmt.Appendf(s.Lines(c), `{"cpu":0,"seq":%d,"count":1,"pad":"%0150d"}`+"\n", seq, seq), 0, 1)
+			s.Chunk(c, room/4) // which nobody packs: somebody waits to send it
+			seq++
+		}
+	}
+	s.Now = account.Snapshot{{Seen: seq, NextSeq: seq}}
+	b := &Buffer{limit: room, changed: make(chan struct{}, 1)}
+	b.Push(s)
+	if _, waiting, shed := b.State(); waiting.Rows != seq || shed.Rows != 0 {
+		t.Errorf("of %d rows %d are held, %d were shed, with %d of %d bytes held", seq, waiting.Rows, shed.Rows, b.heldLocked(), room)
+	}
+}

@@ -84,8 +84,10 @@ func (k *Chunk) Pack() {
 	k.lines = nil
 }
 
+func (k *Chunk) packed() bool { return k.z != nil }
+
 func (k *Chunk) text() ([]byte, error) {
-	if k.z == nil {
+	if !k.packed() {
 		return k.lines, nil
 	}
 	lines, err := unpack(k.z, k.size)
@@ -96,7 +98,7 @@ func (k *Chunk) text() ([]byte, error) {
 }
 
 func (k *Chunk) wire() int {
-	if k.z != nil {
+	if k.packed() {
 		return len(k.z)
 	}
 	return k.size / aboutPacked

@@ -90,8 +90,8 @@ func (s *Segment) Join(later *Segment) {
 	s.Shed.Add(later.Shed)
 }
 
-// Chunk closes the newest lines of a class once they are so many bytes (or 1 MiB), for somebody to pack while the segment goes on; else it
-// returns nil. The segment must not be pushed before that is done.
+// Chunk closes the newest lines of a class once they are so many bytes (or 1 MiB), for somebody to pack while the
+// segment goes on; else it returns nil. The segment must not be pushed before that is done.
 func (s *Segment) Chunk(c Class, many int) *Chunk {
 	p := &s.part[c]
 	if len(p.lines) < min(many, chunkBytes) {
@@ -195,20 +195,30 @@ func (p *part) each(f func(lines []byte) error) error {
 // pack compresses what is not yet compressed.
 func (s *Segment) pack() {
 	for i := range s.part {
-		if p := &s.part[i]; len(p.lines) > 0 {
+		p := &s.part[i]
+		if len(p.lines) > 0 {
 			p.close()
-			p.chunks[len(p.chunks)-1].Pack()
+		}
+		for _, k := range p.chunks {
+			if !k.packed() {
+				k.Pack()
+			}
 		}
 	}
 }
 
-func (s *Segment) packed() bool {
+// unpacked is the length of the lines that are not yet compressed.
+func (s *Segment) unpacked() int {
+	n := 0
 	for i := range s.part {
-		if len(s.part[i].lines) > 0 {
-			return false
+		n += len(s.part[i].lines)
+		for _, k := range s.part[i].chunks {
+			if !k.packed() {
+				n += k.size
+			}
 		}
 	}
-	return true
+	return n
 }
 
 // drop lets all rows of one class go.
