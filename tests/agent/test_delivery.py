@@ -95,6 +95,13 @@ def test_it_waits_for_a_server_that_is_away_when_it_starts(start: Callable[..., 
     sink.check()
 
 
+def test_a_host_shows_up_long_before_its_first_heartbeat(start: Callable[..., Any], sink: Any) -> None:
+    agent = start("--heartbeat", "10m", "--cut-interval", "10m")
+    sink.wait(lambda s: len(s.batches) > 0)
+    agent.stop()
+    sink.check()
+
+
 def test_silence_is_never_long(start: Callable[..., Any], sink: Any) -> None:
     agent = start("--heartbeat", "300ms", "--cut-interval", "10m")
     sink.wait(lambda s: len(s.batches) >= 4)

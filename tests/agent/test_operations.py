@@ -149,6 +149,50 @@ def test_a_chroot_and_another_mount_namespace_are_told_honestly(
     assert rows[-1]["mount_ns"] != rows[0]["mount_ns"]
 
 
+def test_an_overlays_file_is_told_once_with_the_inode_that_holds_it(
+    start: Callable[..., Any], sink: Any, anyones: Path
+) -> None:
+    folder = anyones / "layers"
+    code = """if 1:
+        import ctypes, os, sys
+        folder = sys.argv[1]
+        for name in ("", "lower", "upper", "work", "merged"):
+            os.mkdir(os.path.join(folder, name))
+        with open(folder + "/lower/old", "w") as file:
+            file.write("x")
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(0x20000) == 0
+        assert libc.mount(b"none", b"/", None, 0x44000, None) == 0
+        options = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work"
+        if libc.mount(b"overlay", (folder + "/merged").encode(), b"overlay", 0, options.encode()) != 0:
+            sys.exit(77)
+        print(end=".", flush=True)  # the file system is known from here on; the agent looks for it now and then
+        sys.stdin.readline()
+        for name in ("old", "new"):
+            with open(f"{folder}/merged/{name}", "a") as file:
+                file.write("y")
+            print(os.stat(f"{folder}/upper/{name}").st_ino)
+        """
+    with subprocess.Popen(
+        [sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        if child.stdout.read(1) != ".":
+            pytest.skip("overlayfs cannot be mounted here")
+        agent = start()
+        child.stdin.write("\n")
+        child.stdin.close()
+        held = dict(zip(("old", "new"), map(int, child.stdout.read().split()), strict=True))
+        assert child.wait(30) == 0
+    agent.stop()
+    sink.check()
+    rows = [row for row in sink.rows() if row["pid"] == child.pid and row["operation"] == "write"]
+    assert [(row["path"], row["inode"]) for row in rows] == [
+        (f"{folder}/merged/{name}", inode) for name, inode in held.items()
+    ]
+
+
 def test_its_own_files_and_excluded_folders_are_absent_and_nothing_hides_behind_dots(
     start: Callable[..., Any], sink: Any, tmp_path: Path
 ) -> None:

@@ -104,6 +104,21 @@ def test_enroll_uses_a_token_once_and_stops(sink: Any, tmp_path: Path, tokens: d
     assert (tmp_path / "state" / "credential.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_enroll_that_is_interrupted_does_not_look_enrolled(sink: Any, tmp_path: Path, tokens: dict[str, str]) -> None:
+    sink.stop()
+    state = tmp_path / "state"
+    command = [AGENT, "enroll", "--server", sink.url, "--ca", sink.ca, "--state-dir", state, "--token-file", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stderr is not None
+        child.stdin.write(tokens["enr"].encode())
+        child.stdin.close()
+        assert json.loads(child.stderr.readline())["msg"] == "server_unreachable"
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 1
+    assert not (state / "credential.json").exists()
+
+
 def test_a_sealed_agent_leaves_out_another_folder(start: Callable[..., Any], sink: Any, tmp_path: Path) -> None:
     config, folder = tmp_path / "agent.yaml", tmp_path / "scratch"
     folder.mkdir()

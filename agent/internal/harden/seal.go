@@ -21,9 +21,10 @@ type Sealed struct {
 // standing is what the agent needs for good: to find, by its handle, the control group of a process that is gone.
 var standing = set(unix.CAP_DAC_READ_SEARCH)
 
-// Seal drops every capability but the standing one, what keeps memory locked, and those without which trial fails on this kernel, forgoes new
-// privileges, forbids changes to files, and filters system calls, in all threads and for good. Trial is to do what the agent goes on doing: change
-// the kernel's maps, run programs, ask for their state. The error says what could not be done; the rest is in force.
+// Seal drops every capability but the standing one, what keeps memory locked, and those without which trial fails on
+// this kernel, forgoes new privileges, forbids changes to files, and filters system calls, in all threads and for good.
+// Trial is to do what the agent goes on doing: change the kernel's maps, run programs, ask for their state. The error
+// says what could not be done; the rest is in force.
 func Seal(m Memory, trial func() error) (Sealed, error) {
 	keep, problem := enough(standing|m.keep, trial)
 	all := []error{problem, onlyKeep(keep), noNewPrivileges()}
