@@ -32,6 +32,7 @@ def metrics(path: Path) -> dict[str, float]:
     }
 
 
+@pytest.mark.timeout(4000)  # `--full` takes an hour
 def test_a_soak_leaves_memory_and_goroutines_flat_and_nothing_unaccounted(
     start: Callable[..., Any],
     server: Any,
