@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
 
 from ingest.batch import ARROW, NDJSON
 from ingest.enroll import Enrollment
@@ -62,6 +63,7 @@ _REFUSALS: Final = {
     400: "Malformed: malformed_body, bad_header, bad_digest, digest_mismatch, bad_enrollment",
     401: "unauthorized: unknown, revoked, expired or used up",
     403: "subscription_lapsed, agent_mismatch",
+    404: "not_found",
     413: "too_large, compressed or decompressed; nothing was stored",
     415: "unsupported_media_type",
     429: "Too much from this source; see Retry-After",
@@ -127,7 +129,11 @@ READY: Final[dict[str, Any]] = {
     "summary": "Can batches be taken?",
     "responses": {200: {"description": "Ready"}, **_refusals(503)},
 }
-METRICS: Final[dict[str, Any]] = {"summary": "Metrics for Prometheus", "responses": {200: {"description": "Text"}}}
+METRICS: Final[dict[str, Any]] = {
+    "summary": "Metrics for Prometheus, for those near enough; the others get 404",
+    "response_class": PlainTextResponse,
+    "responses": {200: {"description": "Text"}, **_refusals(404)},
+}
 
 
 def complete(app: FastAPI) -> None:
