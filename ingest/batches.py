@@ -62,6 +62,8 @@ async def _sender(call: Call, service: Service) -> HostIdentity:
             service.asking, service.authenticator.authenticate, token, call.source
         )
         sender = await asked
+    if (warning := sender.subscription.warning) is not None:
+        call.headers["Kaimon-Subscription"] = warning
     return sender
 
 
@@ -111,6 +113,7 @@ async def _stage(call: Call, service: Service, arrived: Arrived, reservation: Re
     service.metrics.staged(batch)
     service.metrics.tenant_batches.labels(tenant=tenant).inc()
     service.metrics.tenant_events.labels(tenant=tenant).inc(record.rows)
+    service.authenticator.use.add(tenant, record.rows)
     return answer
 
 

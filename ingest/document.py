@@ -62,11 +62,11 @@ _ENROLLED: Final = {
 _REFUSALS: Final = {
     400: "Malformed: malformed_body, bad_header, bad_digest, digest_mismatch, bad_enrollment",
     401: "unauthorized: unknown, revoked, expired or used up",
-    403: "subscription_lapsed, agent_mismatch",
+    403: "subscription_lapsed, host_limit, agent_mismatch",
     404: "not_found",
     413: "too_large, compressed or decompressed; nothing was stored",
     415: "unsupported_media_type",
-    429: "Too much from this source; see Retry-After",
+    429: "tenant_busy, daily_limit, too_many_unknown_tokens; see Retry-After",
     503: "Cannot be taken now, and may or may not become durable: send the same bytes again after Retry-After",
 }
 

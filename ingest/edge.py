@@ -89,7 +89,7 @@ class Edge:
 
 async def refuse(call: Call, problem: Problem, drain_bytes: int) -> None:
     """Answer with a problem, unless an answer has begun; the rest of the body is read first."""
-    call.said["code"] = problem.code
+    call.said.update(problem.about, code=problem.code)
     if call.status is not None:
         return
     await call.drain(drain_bytes)

@@ -22,7 +22,10 @@ _DRAIN_S: Final = 5.0
 
 
 class Call:
-    """One request's way in and out, observed. Routes add what the access log should say to `said`; never a secret."""
+    """One request's way in and out, observed.
+
+    Routes add what the access log should say to `said`, never a secret, and to `headers` what goes with any answer.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take over a request of which nothing was read."""
@@ -32,6 +35,7 @@ class Call:
         given = self.header(b"x-request-id") or ""
         self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{_RANDOM.getrandbits(64):016x}"
         self.said: dict[str, Any] = {}
+        self.headers: dict[str, str] = {}
         self.status: int | None = None
         self._receive = receive
         self._send = send
@@ -61,7 +65,9 @@ class Call:
         """Pass on a piece of the answer, under the request's id."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            ours = {"x-request-id": self.request_id} | self.headers
+            pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in ours.items()]
+            message["headers"] = [*message.get("headers", ()), *pairs]
         await self._send(message)
 
     async def answer(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:

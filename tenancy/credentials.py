@@ -7,22 +7,26 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, and_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from kaimon.base.logs import get_logger
+from kaimon.base.problems import Problem
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import read_epoch
 from tenancy.keys import UnusableKeyError
 from tenancy.limits import SourceLimiter
-from tenancy.refusals import answering_unavailable, subscription_lapsed, unauthorized, unavailable
+from tenancy.refusals import answering_unavailable, subscription_lapsed, too_many_events, unauthorized, unavailable
 from tenancy.sealed import credential_context
 from tenancy.settings import TenancySettings
-from tenancy.tables import HOST_CREDENTIALS, HOSTS, TENANTS
+from tenancy.subscriptions import COLUMNS, Subscription, subscription_in
+from tenancy.tables import HOST_CREDENTIALS, HOSTS, TENANT_USE, TENANTS
 from tenancy.tokens import TokenFormatError, index_of, parse
+from tenancy.usage import DailyUse, seconds_left
 
 _REMEMBERED: Final = 100_000
 _CHUNK: Final = 500
@@ -35,7 +39,20 @@ class HostIdentity:
     tenant_id: str
     agent_id: str
     hostname: str
-    subscription: str
+    subscription: Subscription
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Who it is, for logs."""
+        return {"tenant": self.tenant_id, "agent_id": self.agent_id}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a credential stands for nobody, and whom it stood for if that is known."""
+
+    detail: str
+    about: dict[str, str]
 
 
 def boot_seconds() -> float:
@@ -66,10 +83,11 @@ class Authenticator:
         self._settings = settings or db.settings
         self._monotonic = monotonic
         self.limiter = limiter or SourceLimiter(monotonic=monotonic)
+        self.use = DailyUse(db, self._settings.usage_every_s, monotonic)
         self._lock = threading.Lock()
         self._epoch = -1
         self._known: dict[str, HostIdentity] = {}
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, Refusal] = {}
         self._used: set[str] = set()
         self._flushed_at = monotonic()
         self._polled_at = monotonic()
@@ -86,8 +104,8 @@ class Authenticator:
             source: the client's address; bounds how fast it may try unknown tokens.
 
         Raises:
-            Problem: 401 unknown or revoked; 403 subscription_lapsed; 429 too many unknown tokens from this source;
-                503 the control database has been away for too long.
+            Problem: 401 unknown or revoked; 403 subscription_lapsed; 429 too many unknown tokens from this source, or
+                daily_limit; 503 the control database has been away for too long.
         """
         try:
             index = index_of(self._key, parse(token, "hst"))
@@ -96,15 +114,15 @@ class Authenticator:
         if self._stale():
             raise unavailable("revocations cannot be looked up")
         with self._lock:
-            identity, refusal = self._known.get(index), self._refused.get(index)
-        if refusal is not None:
-            raise unauthorized(refusal)
-        if identity is None:
-            index, identity = self._look_up(token, source)
-        if identity.subscription == "ended":
-            raise subscription_lapsed()
+            found = self._refused.get(index) or self._known.get(index)
+        if found is None:
+            index, found = self._look_up(token, source)
+        if isinstance(found, Refusal):
+            raise unauthorized(found.detail, **found.about)
+        if (problem := self._objection(found)) is not None:
+            raise problem
         self._used.add(index)
-        return identity
+        return found
 
     def authenticate_cached(self, token: str) -> HostIdentity | None:
         """Return whom `token` stands for if memory says that it is welcome; never blocks and never raises.
@@ -118,11 +136,11 @@ class Authenticator:
         if self._stale():
             return None
         with self._lock:
-            identity = self._known.get(index)
-        if identity is None or identity.subscription == "ended":
+            found = self._known.get(index)
+        if found is None or self._objection(found) is not None:
             return None
         self._used.add(index)
-        return identity
+        return found
 
     def poll(self) -> None:
         """Look at the epoch; if it moved, forget everything and index by the key that is current now.
@@ -141,22 +159,41 @@ class Authenticator:
             self._polled_at = began
 
     def run_poller(self, stop: threading.Event) -> None:
-        """Poll until `stop`, blocking the calling thread; logs when the database goes away and when it is back."""
+        """Poll until `stop`, blocking the calling thread; logs when the database goes away and when it is back.
+
+        What is noted now and then is written by a thread beside it, so that no slow write delays a revocation.
+        """
+        keeping = threading.Thread(
+            target=self._repeat, args=(stop, "notes", self.keep_notes), name="notes", daemon=True
+        )
+        keeping.start()
+        self._repeat(stop, "revocations", self.poll)
+        keeping.join()
+        with suppress(SQLAlchemyError):
+            self.keep_notes(now=True)
+
+    def keep_notes(self, *, now: bool = False) -> None:
+        """Write down what is noted now and then and never per request: which credentials were used, and how much.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be asked; what was noted is written next time.
+        """
+        self.keep_last_used(now=now)
+        self.use.keep(now=now)
+
+    def _repeat(self, stop: threading.Event, what: str, act: Callable[[], None]) -> None:
         away = False
         while not stop.wait(self._settings.revocation_poll_s):
             try:
-                self.poll()
-                self.keep_last_used()
+                act()
             except (SQLAlchemyError, UnusableKeyError) as error:
                 if not away:
-                    get_logger(__name__).warning("revocations_unreadable", error=str(error))
+                    get_logger(__name__).warning(f"{what}_unreadable", error=str(error))
                 away = True
             else:
                 if away:
-                    get_logger(__name__).info("revocations_readable")
+                    get_logger(__name__).info(f"{what}_readable")
                 away = False
-        with suppress(SQLAlchemyError):
-            self.keep_last_used(now=True)
 
     def keep_last_used(self, *, now: bool = False) -> None:
         """Write down which credentials were used since the last time, once in `last_used_every_s`: never per request.
@@ -190,31 +227,43 @@ class Authenticator:
             self._epoch = epoch
             self._key = key
 
-    def _look_up(self, token: str, source: str) -> tuple[str, HostIdentity]:
+    def _look_up(self, token: str, source: str) -> tuple[str, HostIdentity | Refusal]:
         """Return the index under which the database knows the token, and whom it stands for."""
         self.limiter.check(source)
+        today = self._db.clock().date()
         with answering_unavailable(), self._db.reading() as session:
             # The epoch first: at worst an identity is newer than the epoch it is filed under, and forgotten early.
             epoch = read_epoch(session)
             # The key as of now: after a rotation that was not polled yet, the one in memory would find nobody.
             key = self._db.keys.index_key(session)
             index = index_of(key, token)
-            row = session.execute(_find(index)).first()
+            row = session.execute(_find(index, today)).first()
         if row is None:
             self.limiter.charge(source)
-        identity, refusal = _judge(row)
+        found = _judge(row, self._settings)
         with self._lock:
             if epoch > self._epoch:
                 self._move_to(epoch, key)
             if epoch == self._epoch:
-                self._remember(index, identity, refusal)
-        if identity is None:
-            raise unauthorized(refusal)
-        if row is not None and row.first_used_at is None:
-            self._first_use(index, identity)
-        if row is not None and row.sealed is None:
-            self._seal(index, identity, token)
-        return index, identity
+                self._remember(index, found)
+        if row is None or isinstance(found, Refusal):
+            return index, found
+        self.use.seen(found.tenant_id, today, row.events or 0)
+        if row.first_used_at is None:
+            self._first_use(index, found)
+        if row.sealed is None:
+            self._seal(index, found, token)
+        return index, found
+
+    def _objection(self, identity: HostIdentity) -> Problem | None:
+        """Return why a host that is known may not send now: by the clock and by what was counted, from memory."""
+        subscription, now = identity.subscription, self._db.clock()
+        if (lapse := subscription.lapse(now)) is not None:
+            return subscription_lapsed(lapse, **identity.about)
+        most = subscription.max_daily_events
+        if most is not None and self.use.today(identity.tenant_id) >= most:
+            return too_many_events(most, seconds_left(now), **identity.about)
+        return None
 
     def _first_use(self, index: str, identity: HostIdentity) -> None:
         """Put a credential's first use on the audit chain, once among all workers; no reason to refuse the batch."""
@@ -238,41 +287,45 @@ class Authenticator:
         except (SQLAlchemyError, UnusableKeyError) as error:
             get_logger(__name__).warning("credential_not_sealed", agent_id=identity.agent_id, error=str(error))
 
-    def _remember(self, index: str, identity: HostIdentity | None, refusal: str) -> None:
+    def _remember(self, index: str, found: HostIdentity | Refusal) -> None:
         # Refusals are remembered too: a revoked fleet behind one address asks for ever. A token that is unknown now
         # stays so: nobody can guess one that will be minted.
         for memory in (self._known, self._refused):
             if len(memory) >= _REMEMBERED:
                 memory.clear()
-        if identity is None:
-            self._refused[index] = refusal
+        if isinstance(found, Refusal):
+            self._refused[index] = found
         else:
-            self._known[index] = identity
+            self._known[index] = found
 
 
-def _find(index: str) -> Any:
+def _find(index: str, today: date) -> Any:
+    use_today = and_(TENANT_USE.c.tenant_id == TENANTS.c.tenant_id, TENANT_USE.c.day == today)
     return (
         select(
             HOSTS.c.tenant_id,
             HOSTS.c.agent_id,
             HOSTS.c.hostname,
-            TENANTS.c.subscription,
             HOSTS.c.revoked_at.label("host_revoked_at"),
             HOST_CREDENTIALS.c.revoked_at,
             HOST_CREDENTIALS.c.first_used_at,
             HOST_CREDENTIALS.c.sealed,
+            TENANT_USE.c.events,
+            *COLUMNS,
         )
         .select_from(HOST_CREDENTIALS)
         .join(HOSTS, HOSTS.c.agent_id == HOST_CREDENTIALS.c.agent_id)
         .join(TENANTS, TENANTS.c.tenant_id == HOSTS.c.tenant_id)
+        .outerjoin(TENANT_USE, use_today)
         .where(HOST_CREDENTIALS.c.token_hmac == index)
     )
 
 
-def _judge(row: Row[Any] | None) -> tuple[HostIdentity | None, str]:
+def _judge(row: Row[Any] | None, settings: TenancySettings) -> HostIdentity | Refusal:
     """Return who is meant, or why nobody is."""
     if row is None:
-        return None, "unknown credential"
+        return Refusal("unknown credential", {})
+    identity = HostIdentity(row.tenant_id, row.agent_id, row.hostname, subscription_in(row, settings))
     if row.revoked_at is not None or row.host_revoked_at is not None:
-        return None, "the credential is revoked"
-    return HostIdentity(row.tenant_id, row.agent_id, row.hostname, row.subscription), ""
+        return Refusal("the credential is revoked", identity.about)
+    return identity

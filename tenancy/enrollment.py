@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, insert, or_, select, update
+from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from kaimon.base.problems import Problem
@@ -17,8 +17,9 @@ from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.limits import SourceLimiter
-from tenancy.refusals import answering_unavailable, subscription_lapsed, unauthorized
+from tenancy.refusals import answering_unavailable, subscription_lapsed, too_many_hosts, unauthorized
 from tenancy.sealed import credential_context, token_context
+from tenancy.subscriptions import COLUMNS, subscription_in
 from tenancy.tables import ENROLLMENT_TOKENS, HOST_CREDENTIALS, HOSTS, TENANTS, select_record
 from tenancy.tenants import get_tenant
 from tenancy.tokens import TokenFormatError, index_of, mint, parse
@@ -156,8 +157,8 @@ def enroll(  # noqa: PLR0917 - the contract with ingest
         limiter: usually the worker's `Authenticator.limiter`.
 
     Raises:
-        Problem: 400 a text that cannot be one; 401 unknown, revoked, expired or used up; 403 subscription_lapsed;
-            429 too many unknown tokens; 503 the database cannot be asked.
+        Problem: 400 a text that cannot be one; 401 unknown, revoked, expired or used up; 403 subscription_lapsed or
+            host_limit; 429 too many unknown tokens; 503 the database cannot be asked.
     """
     for name, value in (("hostname", hostname), ("boot_id", boot_id), ("agent_version", agent_version)):
         _check_text(name, value)
@@ -179,9 +180,12 @@ def enroll(  # noqa: PLR0917 - the contract with ingest
             if limiter is not None:
                 limiter.charge(source)
             raise unauthorized("unknown enrollment token")
-        if found.subscription == "ended":
-            raise subscription_lapsed()
+        subscription = subscription_in(found, db.settings)
+        if (lapse := subscription.lapse(now)) is not None:
+            raise subscription_lapsed(lapse, tenant=found.tenant_id)
         _use(session, found, now)
+        if subscription.max_hosts is not None:
+            _require_room(session, found.tenant_id, subscription.max_hosts)
         session.execute(
             insert(HOSTS).values(
                 agent_id=agent_id,
@@ -213,7 +217,7 @@ def _find(session: Session, index: str) -> Row[Any] | None:
     """Return the token's row with its tenant's subscription."""
     tokens = ENROLLMENT_TOKENS
     return session.execute(
-        select(tokens, TENANTS.c.subscription)
+        select(tokens, *COLUMNS)
         .join(TENANTS, TENANTS.c.tenant_id == tokens.c.tenant_id)
         .where(tokens.c.token_hmac == index)
     ).first()
@@ -235,11 +239,20 @@ def _use(session: Session, found: Row[Any], now: datetime) -> None:
     ).first()
     if counted is not None:
         return
+    tenant = found.tenant_id
     if found.revoked_at is not None:
-        raise unauthorized("the enrollment token is revoked")
+        raise unauthorized("the enrollment token is revoked", tenant=tenant)
     if found.expires_at is not None and found.expires_at <= now:
-        raise unauthorized("the enrollment token has expired")
-    raise unauthorized("the enrollment token is used up")
+        raise unauthorized("the enrollment token has expired", tenant=tenant)
+    raise unauthorized("the enrollment token is used up", tenant=tenant)
+
+
+def _require_room(session: Session, tenant_id: str, most: int) -> None:
+    """Refuse one host too many, exactly: enrollments of one tenant take turns here."""
+    session.execute(select(TENANTS.c.tenant_id).where(TENANTS.c.tenant_id == tenant_id).with_for_update(key_share=True))
+    live = (HOSTS.c.tenant_id == tenant_id, HOSTS.c.revoked_at.is_(None))
+    if session.execute(select(func.count()).select_from(HOSTS).where(*live)).scalar_one() >= most:
+        raise too_many_hosts(most, tenant=tenant_id)
 
 
 def _check_text(name: str, value: str) -> None:

@@ -11,16 +11,30 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from kaimon.base.problems import Problem
 from tenancy.keys import KeysAwayError
+from tenancy.subscriptions import Lapse
 
 
-def unauthorized(detail: str) -> Problem:
+def unauthorized(detail: str, **about: str) -> Problem:
     """401: an agent keeps what it has and asks again later."""
-    return Problem(401, "unauthorized", "Unknown or revoked token", detail, headers={"WWW-Authenticate": "Bearer"})
+    headers = {"WWW-Authenticate": "Bearer"}
+    return Problem(401, "unauthorized", "Unknown or revoked token", detail, headers, about=about)
 
 
-def subscription_lapsed() -> Problem:
-    """403: the tenant's subscription has ended."""
-    return Problem(403, "subscription_lapsed", "Subscription lapsed", "the tenant's subscription has ended")
+def subscription_lapsed(lapse: Lapse, **about: str) -> Problem:
+    """403: the tenant's subscription has ended; an agent keeps what it has and asks again later."""
+    return Problem(403, "subscription_lapsed", "Subscription lapsed", str(lapse), about=about)
+
+
+def too_many_hosts(most: int, **about: str) -> Problem:
+    """403: the tenant has as many hosts as its subscription allows."""
+    return Problem(403, "host_limit", "Too many hosts", f"the subscription allows {most} hosts", about=about)
+
+
+def too_many_events(most: int, wait_s: int, **about: str) -> Problem:
+    """429: the tenant has sent as many events today as its subscription allows; an agent keeps what it has."""
+    detail = f"the subscription allows {most} events in a UTC day"
+    after = {"Retry-After": str(wait_s)}
+    return Problem(429, "daily_limit", "Too many events today", detail, after, about=about)
 
 
 def too_many_unknown(wait_s: float) -> Problem:

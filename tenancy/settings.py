@@ -48,9 +48,26 @@ class TenancySettings(HomeSettings):
         gt=0,
         description="Seconds that a worker answers from memory when it cannot look; then it says 503.",
     )
-
     last_used_every_s: float = Field(
         default=60.0, gt=0, description="Seconds between two notes of which credentials were used."
+    )
+    usage_every_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="Seconds between two notes of how many events each tenant sent; workers know of each other's that "
+        "late.",
+    )
+    trial_days: float = Field(default=30.0, gt=0, le=3650, description="Days that a new trial lasts.")
+    trial_max_hosts: int = Field(
+        default=50, ge=1, description="Hosts that a tenant on trial may have, if nothing else was agreed."
+    )
+    trial_daily_events: int = Field(
+        default=50_000_000,
+        ge=1,
+        description="Events that a tenant on trial may send in a UTC day, if nothing else was agreed.",
+    )
+    past_due_grace_days: float = Field(
+        default=14.0, gt=0, le=3650, description="Days that a tenant whose payment is past due may still send."
     )
     audit_key_file: Path | None = Field(
         default=None,

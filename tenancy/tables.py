@@ -66,6 +66,11 @@ TENANTS: Final = Table(
     Column("name", Text, nullable=False),
     Column("subscription", String(16), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("subscription_since", UtcDateTime),
+    Column("trial_ends_at", UtcDateTime),
+    Column("grace_ends_at", UtcDateTime),
+    Column("max_hosts", Integer),
+    Column("max_daily_events", BigInteger),
 )
 
 ENROLLMENT_TOKENS: Final = Table(
@@ -159,8 +164,8 @@ LEASES: Final = Table(
     Column("expires_at", UtcDateTime, nullable=False),
 )
 
-# Day states and hints name tenants without a foreign key: they follow what lies in storage, which the control plane
-# does not decide, and an erasure must be able to remove the tenant first.
+# Day states, hints and use name tenants without a foreign key: they follow what was sent and what lies in storage,
+# which the control plane does not decide, and an erasure must be able to remove the tenant first.
 DAY_STATES: Final = Table(
     "day_states",
     METADATA,
@@ -179,6 +184,15 @@ STAGED_HINTS: Final = Table(
     Column("node", String(64), primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False, index=True),
+)
+
+# A row's `events` are rows of events that were taken on a UTC day, by the day of their arrival.
+TENANT_USE: Final = Table(
+    "tenant_use",
+    METADATA,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("events", BigInteger, nullable=False),
 )
 
 # Ids only, so that an erasure need not touch it; `detail` is small and says nothing personal.

@@ -12,7 +12,8 @@ PROBLEM_TYPE: Final = "application/problem+json"
 class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
     """An error that a caller may see.
 
-    `code` is stable and what programs branch on; `title` and `detail` are for people and never hold a secret.
+    `code` is stable and what programs branch on; `title` and `detail` are for people and never hold a secret. `about`
+    says whom it is about, `tenant` and `agent_id`, for logs and metrics: it is no part of the answer.
     """
 
     status: int
@@ -21,6 +22,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
     detail: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Return the problem document; `type` is a URN so that it never depends on a host."""

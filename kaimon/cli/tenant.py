@@ -1,4 +1,4 @@
-"""`kaimon tenant`: make and list tenants."""
+"""`kaimon tenant`: make and list tenants, and what was agreed with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Final
 
 import typer
 from sqlalchemy.exc import DBAPIError
@@ -20,7 +21,11 @@ from tenancy.database import Database, open_database
 from tenancy.keys import UnusableKeyError
 from tenancy.migrate import NewerDatabaseError
 from tenancy.people import person_of
-from tenancy.tenants import create_tenant, get_tenant, list_tenants, set_subscription
+from tenancy.subscriptions import moment, subscription_in
+from tenancy.tenants import Terms, create_tenant, get_tenant, list_tenants, set_subscription, use_of
+
+_DATE: Final = "2026-12-31, or 2026-12-31T18:00:00Z; UTC if it does not say."
+_LIMIT: Final = "`default` for the state's own"
 
 app = typer.Typer(help="Make and list tenants.", no_args_is_help=True)
 
@@ -48,34 +53,84 @@ def create(
     tenant_id: Annotated[str, typer.Argument(help="3 to 40 of a-z, 0-9 and -, first a letter.", metavar="ID")],
     name: Annotated[str | None, typer.Option(help="For people; the id if not given.")] = None,
     subscription: Annotated[str, typer.Option(help="trial, active, past_due or ended.")] = "trial",
+    trial_ends: Annotated[str | None, typer.Option(help=f"When a trial ends: {_DATE}")] = None,
 ) -> None:
-    """Make a tenant."""
+    """Make a tenant; a trial ends by itself, after KAIMON_TRIAL_DAYS if not said otherwise."""
     with database() as db:
-        tenant = create_tenant(db, tenant_id, name, subscription)
+        terms: Terms = {} if trial_ends is None else {"trial_ends_at": _date(trial_ends)}
+        tenant = create_tenant(db, tenant_id, name, subscription, **terms)
     print(f"tenant {tenant.tenant_id} made, subscription {tenant.subscription}")
 
 
 @app.command("list")
 def list_() -> None:
-    """List tenants, one a line: id, subscription, when made, name."""
+    """List tenants, one a line: id, subscription as it counts now, when made, name."""
     with database() as db:
-        tenants = list_tenants(db)
+        tenants, now = list_tenants(db), db.clock()
+        states = [subscription_in(tenant, db.settings).state_at(now) for tenant in tenants]
     width = max((len(tenant.tenant_id) for tenant in tenants), default=0)
-    for tenant in tenants:
-        made = tenant.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        print(f"{tenant.tenant_id:{width}}  {tenant.subscription:8}  {made}  {tenant.name}")
+    for tenant, state in zip(tenants, states, strict=True):
+        print(f"{tenant.tenant_id:{width}}  {state:8}  {moment(tenant.created_at)}  {tenant.name}")
 
 
 @app.command()
-def subscription(
+def subscription(  # noqa: PLR0917 - a command's options
     tenant_id: Annotated[str, typer.Argument(help="The tenant.", metavar="ID")],
     state: Annotated[str | None, typer.Option("--set", help="trial, active, past_due or ended.")] = None,
+    trial_ends: Annotated[str | None, typer.Option(help=f"When the trial ends: {_DATE}")] = None,
+    grace_ends: Annotated[str | None, typer.Option(help=f"When what is past due counts as ended: {_DATE}")] = None,
+    max_hosts: Annotated[str | None, typer.Option(help=f"Hosts that it may have; {_LIMIT}.")] = None,
+    max_daily_events: Annotated[str | None, typer.Option(help=f"Events that it may send a day; {_LIMIT}.")] = None,
 ) -> None:
-    """Show a tenant's subscription, or change it; every ingest worker knows within a second."""
+    """Show a tenant's subscription and use, or change it; every ingest worker knows within a second."""
+    terms: Terms = {}
     with database() as db:
-        if state is not None:
-            set_subscription(db, tenant_id, state)
-        tenant = get_tenant(db, tenant_id)
-        if tenant is None:
-            raise ValueError(f"there is no tenant {tenant_id!r}")
-    print(f"tenant {tenant.tenant_id}, subscription {tenant.subscription}")
+        if trial_ends is not None:
+            terms["trial_ends_at"] = _date(trial_ends)
+        if grace_ends is not None:
+            terms["grace_ends_at"] = _date(grace_ends)
+        if max_hosts is not None:
+            terms["max_hosts"] = _limit(max_hosts)
+        if max_daily_events is not None:
+            terms["max_daily_events"] = _limit(max_daily_events)
+        if state is not None or terms:
+            set_subscription(db, tenant_id, state, **terms)
+        print("\n".join(_shown(db, tenant_id)))
+
+
+def _shown(db: Database, tenant_id: str) -> list[str]:
+    """Return the lines that tell of a subscription."""
+    tenant, now = get_tenant(db, tenant_id), db.clock()
+    if tenant is None:
+        raise ValueError(f"there is no tenant {tenant_id!r}")
+    agreed, use = subscription_in(tenant, db.settings), use_of(db, tenant_id)
+    lines = [f"tenant {tenant_id}, subscription {agreed.state}"]
+    if (lapse := agreed.lapse(now)) is not None:
+        lines.append(f"refused       {lapse}")
+    elif agreed.ends_at is not None:
+        what = "trial ends" if agreed.state == "trial" else "grace ends"
+        lines.append(f"{what}    {moment(agreed.ends_at)}")
+    lines.append(f"hosts         {use.hosts:,} of {_most(agreed.max_hosts)}")
+    lines.append(f"events today  {use.events_today:,} of {_most(agreed.max_daily_events)}")
+    return lines
+
+
+def _most(limit: int | None) -> str:
+    return "any number" if limit is None else f"{limit:,}"
+
+
+def _date(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"date {text!r}: want {_DATE}") from error
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _limit(text: str) -> int | None:
+    if text == "default":
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"limit {text!r}: want a number, or {_LIMIT}") from error

@@ -60,16 +60,46 @@ def test_a_key_that_others_can_read_is_said_in_a_line(run: Callable[..., Result]
     assert "want 0600" in failed.stderr
 
 
-def test_a_subscription_is_shown_and_changed(run: Callable[..., Result]) -> None:
+def test_a_subscription_is_shown_with_its_dates_use_and_limits(run: Callable[..., Result]) -> None:
+    run(app, "create", "acme", "--trial-ends", "2099-12-31")
+    shown = run(app, "subscription", "acme").stdout.splitlines()
+    assert shown == [
+        "tenant acme, subscription trial",
+        "trial ends    2099-12-31T00:00:00Z",
+        "hosts         0 of 50",
+        "events today  0 of 50,000,000",
+    ]
+    changed = run(
+        app, "subscription", "acme", "--set", "past_due", "--max-hosts", "3", "--grace-ends", "2099-06-01T12:00+02"
+    )
+    assert changed.stdout.splitlines() == [
+        "tenant acme, subscription past_due",
+        "grace ends    2099-06-01T10:00:00Z",
+        "hosts         0 of 3",
+        "events today  0 of any number",
+    ]
+    ended = run(app, "subscription", "acme", "--grace-ends", "2026-01-02", "--max-hosts", "default").stdout.splitlines()
+    assert ended[1:3] == [
+        "refused       payment is past due, and its grace ended at 2026-01-02T00:00:00Z",
+        "hosts         0 of any number",
+    ]
+    assert run(app, "list").stdout.split()[:2] == ["acme", "ended"]
+
+
+def test_a_subscription_changes_as_it_was_told_or_not_at_all(run: Callable[..., Result]) -> None:
     run(app, "create", "acme")
-    assert run(app, "subscription", "acme").stdout == "tenant acme, subscription trial\n"
-    assert run(app, "subscription", "acme", "--set", "ended").stdout == "tenant acme, subscription ended\n"
+    assert run(app, "subscription", "acme", "--set", "ended").stdout.startswith("tenant acme, subscription ended\n")
     assert run(app, "list").stdout.split()[:2] == ["acme", "ended"]
     for arguments, complaint in (
         (("acme", "--set", "gratis"), "want one of trial"),
         (("zeta",), "there is no tenant 'zeta'"),
         (("zeta", "--set", "ended"), "there is no tenant 'zeta'"),
+        (("acme", "--trial-ends", "tomorrow"), "date 'tomorrow': want 2026-12-31"),
+        (("acme", "--trial-ends", "2099-12-31"), "only a subscription that is trial"),
+        (("acme", "--max-hosts", "many"), "limit 'many': want a number"),
+        (("acme", "--max-daily-events", "0"), "want 1 to"),
     ):
         failed = run(app, "subscription", *arguments)
         assert (failed.exit_code, failed.stdout) == (2, "")
         assert complaint in failed.stderr
+        assert failed.stderr.count("\n") == 1

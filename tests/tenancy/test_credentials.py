@@ -19,7 +19,8 @@ from tenancy.credentials import Authenticator, HostIdentity, boot_seconds
 from tenancy.database import Database
 from tenancy.enrollment import Enrolled, create_token, list_tokens, revoke_token
 from tenancy.limits import SourceLimiter
-from tenancy.tenants import set_subscription
+from tenancy.subscriptions import subscription_in
+from tenancy.tenants import get_tenant, set_subscription
 from tenancy.tokens import mint
 
 Away = Callable[..., AbstractContextManager[None]]
@@ -83,7 +84,8 @@ def revoke_all(db: Database, tenant: str) -> None:
 def test_a_credential_stands_for_its_host_and_tenant(db: Database, enroll_host: Callable[..., Enrolled]) -> None:
     enrolled = enroll_host(hostname="db\\x0a-1")
     authenticator = Authenticator(db)
-    expected = HostIdentity("acme", enrolled.agent_id, "db\\x0a-1", "trial")
+    subscription = subscription_in(get_tenant(db, "acme"), db.settings)
+    expected = HostIdentity("acme", enrolled.agent_id, "db\\x0a-1", subscription)
     assert authenticator.authenticate_cached(enrolled.credential) is None
     assert authenticator.authenticate(enrolled.credential, SOURCE) == expected
     assert authenticator.authenticate_cached(enrolled.credential) == expected
@@ -143,6 +145,7 @@ def test_an_ended_subscription_is_refused_and_a_renewed_one_is_welcome(
 def test_revocation_is_refused_by_another_process_within_a_second(
     db: Database, tenant: str, enroll_host: Callable[..., Enrolled]
 ) -> None:
+    set_subscription(db, tenant, "active")
     credential = enroll_host().credential
     command = [sys.executable, "-W", "error", "-c", WORKER, str(db.settings.home)]
     workers = [

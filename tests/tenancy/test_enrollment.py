@@ -106,6 +106,7 @@ def test_a_used_up_token_is_refused(db: Database, tenant: str) -> None:
 def test_racing_processes_never_exceed_the_maximum_uses(
     db: Database, tenant: str, in_processes: Callable[..., list[str]], tmp_path: Any
 ) -> None:
+    set_subscription(db, tenant, "active")
     _, token = create_token(db, tenant, max_uses=17)
     (tmp_path / "token").write_text(token)
     lines = "".join(in_processes(RACE, 4, db.settings.home, tmp_path / "token")).split()

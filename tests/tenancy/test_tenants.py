@@ -11,7 +11,7 @@ from tenancy.tenants import Tenant, create_tenant, get_tenant, list_tenants, set
 
 def test_a_tenant_is_as_it_was_made(db: Database, clock: Clock) -> None:
     made = create_tenant(db, "acme", "Acme, Inc.", "active")
-    assert made == Tenant("acme", "Acme, Inc.", "active", clock())
+    assert made == Tenant("acme", "Acme, Inc.", "active", clock(), subscription_since=clock())
     assert get_tenant(db, "acme") == made
     assert create_tenant(db, "zeta").name == "zeta"
     assert [tenant.tenant_id for tenant in list_tenants(db)] == ["acme", "zeta"]
