@@ -1,4 +1,4 @@
-"""The outermost layer: the hot route, a request id, one access log line, metrics, and every error as problem+json."""
+"""The outermost layer: the hot route, a request id, one access record, metrics, and every error as problem+json."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.metrics import Metrics
 from ingest.requests import Call
+from kaimon.base.access import OK, Access, report
+from kaimon.base.clock import utc_now
 from kaimon.base.logs import get_logger, log_request
 from kaimon.base.problems import PROBLEM_TYPE, Problem
 
 Route = Callable[[Call], Coroutine[Any, Any, None]]
 _GONE: Final = 499
 """Logged when the client left without waiting for an answer."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Edge:
@@ -37,6 +40,7 @@ class Edge:
         self._metrics = metrics
         self._drain_bytes = drain_bytes
         self._hot = hot
+        self._paths = {getattr(route, "path", "") for route in getattr(app, "routes", ())} | hot.keys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -62,13 +66,15 @@ class Edge:
             get_logger(__name__).exception("request_failed", request_id=call.request_id)
             await self._refuse(call, internal())
         finally:
-            self._account(call, hot is not None, time.perf_counter() - began)
+            self._account(call, time.perf_counter() - began)
 
     async def _refuse(self, call: Call, problem: Problem) -> None:
         await refuse(call, problem, self._drain_bytes)
 
-    def _account(self, call: Call, hot: bool, took_s: float) -> None:
-        route = call.scope["path"] if hot else getattr(call.scope.get("route"), "path", "unknown")
+    def _account(self, call: Call, took_s: float) -> None:
+        path = call.scope["path"]
+        # Any other path is what somebody sent.
+        route = path if path in self._paths else getattr(call.scope.get("route"), "path", "unknown")
         status = call.status or 0
         if "code" in call.said:
             self._metrics.refusals.labels(code=call.said["code"]).inc()
@@ -76,6 +82,7 @@ class Edge:
                 self._metrics.tenant_refusals.labels(tenant=call.said["tenant"], code=call.said["code"]).inc()
         self._metrics.requests.labels(route=route, status=str(status)).inc()
         self._metrics.request_seconds.labels(route=route).observe(took_s)
+        report(_access(call, route, status, took_s))
         log_request(
             request_id=call.request_id,
             method=call.scope["method"],
@@ -85,6 +92,27 @@ class Edge:
             took_ms=round(took_s * 1000, 1),
             **call.said,
         )
+
+
+def _access(call: Call, route: str, status: int, took_s: float) -> Access:
+    """Return the record of a call: routes and ids of ours only, since all else is what somebody sent."""
+    said, method = call.said, call.scope["method"]
+    outcome = OK if 0 < status < 400 else "client_gone" if status == _GONE else "no_answer"
+    return Access(
+        at=utc_now(),
+        kind="call",
+        what=f"{method if method in _METHODS else 'OTHER'} {route}",
+        outcome=said.get("code", outcome),
+        tenant=said.get("tenant"),
+        object=f"{said['load_id']}/{said['batch_seq']}" if "load_id" in said else None,
+        who=said.get("agent_id"),
+        origin=call.source or None,
+        request_id=call.request_id,
+        status=status,
+        took_ms=round(took_s * 1000, 1),
+        bytes=said.get("bytes"),
+        count=said.get("rows"),
+    )
 
 
 async def refuse(call: Call, problem: Problem, drain_bytes: int) -> None:

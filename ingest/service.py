@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ingest.admission import Admission
@@ -23,8 +24,10 @@ from ingest.parsing import Parsing
 from ingest.settings import IngestSettings
 from kaimon.base.clock import Clock, utc_now
 from kaimon.base.logs import get_logger
+from lake.access import access_log
 from lake.settings import LakeSettings
 from lake.stores import Store, open_store
+from tenancy.alarms import alarm_of_lost_access
 from tenancy.credentials import Authenticator
 from tenancy.database import Database, open_database
 from tenancy.settings import TenancySettings
@@ -108,7 +111,8 @@ async def running(
         clock: what time it is.
         on_fatal: called when this process must not go on.
     """
-    store = store or open_store("staging", LakeSettings(home=settings.home))
+    lake = LakeSettings(home=settings.home)
+    store = store or open_store("staging", lake)
     db = await asyncio.to_thread(open_database, TenancySettings(home=settings.home), clock)
     stop = threading.Event()
     try:
@@ -118,6 +122,7 @@ async def running(
         flushing = asyncio.create_task(hints.run())
         poller.start()
         with (
+            access_log("ingest", lake, partial(alarm_of_lost_access, db)) as log,
             ThreadPoolExecutor(settings.parse_threads, "parse") as parsers,
             ThreadPoolExecutor(1, "hash") as hashing,
             ThreadPoolExecutor(settings.commit_threads, "commit") as committing,
@@ -148,6 +153,8 @@ async def running(
             metrics.watch("waiting_bodies", "Bodies that wait to be parsed", parsing.waiting)
             metrics.watch("admitted_bytes", "Memory promised to requests", lambda: admission.taken)
             metrics.watch("waiting_batches", "Batches that wait for their segment", committer.waiting_batches)
+            metrics.watch("access_waiting", "Records of the access log that are not kept yet", log.waiting)
+            metrics.watch("access_lost", "Records of the access log that were lost", lambda: log.lost)
             metrics.watch("stuck_tenants", "Tenants whose segment cannot be written", committer.stuck_tenants)
             get_logger(__name__).info("ingest_started", node=committer.node)
             _spare_the_collector()

@@ -21,13 +21,14 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
+from kaimon.base.access import accessing
 from lake.durable import sync_file, sync_folder
 from lake.files import DataFile
 from lake.frames import to_rows
 from lake.schema import TABLES
 from lake.settings import LakeSettings
 from lake.stores import local_folder
-from lake.tables import create_table, open_table, table_uri
+from lake.tables import create_table, silent_table, table_uri
 
 LEASE: Final = "lease"
 """The app id under which every commit carries its writer's fence; no node has this name."""
@@ -64,7 +65,8 @@ class Writer:
 
     def versions(self, table: str, nodes: Iterable[str]) -> dict[str, int]:
         """Return the last sequence that a table's commits carry for each node; 0 where none does."""
-        handle = open_table(self.tenant, table, self.settings)
+        with accessing("storage", "lake.open", self.tenant, table):
+            handle = silent_table(self.tenant, table, self.settings)
         return {node: _version(handle, node) for node in nodes}
 
     def append(
@@ -87,7 +89,9 @@ class Writer:
             CommitConflictError: the table does not stand at `expected`, or conflicts did not end.
             ValueError: the frame is not of the table's schema.
         """
-        return self._append(table, _rows(to_rows(frame, table), mode="append"), versions, expected)
+        with accessing("storage", "lake.append", self.tenant, table) as told:
+            told.count = frame.height
+            return self._append(table, _rows(to_rows(frame, table), mode="append"), versions, expected)
 
     def append_files(
         self,
@@ -97,7 +101,9 @@ class Writer:
         expected: Mapping[str, int] | None = None,
     ) -> int:
         """Make files that `lake.files.put_file` has put part of a table; else as `append`."""
-        return self._append(table, _additions(table, [file.added(table) for file in files]), versions, expected)
+        with accessing("storage", "lake.append", self.tenant, table) as told:
+            told.count, told.bytes = sum(file.rows for file in files), sum(file.size for file in files)
+            return self._append(table, _additions(table, [file.added(table) for file in files]), versions, expected)
 
     def _append(
         self, table: str, act: _Act, versions: Mapping[str, int] | None, expected: Mapping[str, int] | None
@@ -128,13 +134,15 @@ class Writer:
             CommitConflictError: another commit came between, or the table does not stand at `expected`.
             ValueError: the frame is not of the table's schema.
         """
-        act = _rows(to_rows(frame, table), mode="overwrite", predicate=predicate)
-        handle = self._admitted(table, versions, expected)
-        try:
-            return self._write(handle, table, act, versions)
-        except CommitFailedError as error:
-            self._admitted(table, versions, expected)
-            raise CommitConflictError(f"{table}: {error}") from error
+        with accessing("storage", "lake.replace", self.tenant, table) as told:
+            told.count = frame.height
+            act = _rows(to_rows(frame, table), mode="overwrite", predicate=predicate)
+            handle = self._admitted(table, versions, expected)
+            try:
+                return self._write(handle, table, act, versions)
+            except CommitFailedError as error:
+                self._admitted(table, versions, expected)
+                raise CommitConflictError(f"{table}: {error}") from error
 
     def _admitted(
         self, table: str, versions: Mapping[str, int] | None, expected: Mapping[str, int] | None

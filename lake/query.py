@@ -18,6 +18,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kaimon.base.access import accessing
 from kaimon.base.clock import utc_now
 from kaimon.base.logs import get_logger
 from lake.coverage import Coverage, coverage
@@ -89,9 +90,12 @@ def run_query(
         "threads": settings.query_threads,
         "time_limit_s": settings.query_time_limit_s,
     }
-    stream, status = _unpack(_ask(request, settings.query_time_limit_s))
-    if "error" in status:
-        raise QueryError(str(status["error"]))
+    with accessing("storage", "lake.query", tenant, f"{first:%Y-%m-%dT%H:%M:%SZ}..{last:%Y-%m-%dT%H:%M:%SZ}") as said:
+        answer = _ask(request, settings.query_time_limit_s)
+        said.bytes = len(answer)
+        stream, status = _unpack(answer)
+        if "error" in status:
+            raise QueryError(str(status["error"]))
     table = pa.ipc.open_stream(stream).read_all()
     told = coverage(tenant, first, last, utc_now(), settings)
     return QueryResult(table.column_names, table, bool(status["truncated"]), told)

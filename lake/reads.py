@@ -6,10 +6,11 @@ from datetime import date
 
 import polars as pl
 
+from kaimon.base.access import accessing
 from lake.frames import frame_schema
 from lake.schema import TABLES
 from lake.settings import LakeSettings
-from lake.tables import open_table
+from lake.tables import silent_table
 
 
 def scan(
@@ -34,7 +35,9 @@ def scan(
     partition = TABLES[table].partition
     if partition is None and (first_day or last_day):
         raise ValueError(f"{table} is not kept by day")
-    handle = open_table(tenant, table, settings)
+    span = f"{table}/{first_day or ''}..{last_day or ''}" if first_day or last_day else table
+    with accessing("storage", "lake.read", tenant, span):
+        handle = silent_table(tenant, table, settings)
     if handle is None:
         return pl.LazyFrame(schema=frame_schema(table))
     frame = pl.scan_delta(handle).select(frame_schema(table).names())

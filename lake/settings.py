@@ -1,4 +1,4 @@
-"""Where the four stores lie, and the limits of a query."""
+"""Where the four stores lie, the limits of a query, and how the access log is kept."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ class LakeSettings(HomeSettings):
         default_factory=_at_home("public"),
         description="Where files for everybody are (agent packages, keys), as a URL; by default `public` at home.",
     )
+    access_flush_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds that a record of the access log waits at most before it is in the audit store; a process "
+        "that is killed loses as much of it.",
+    )
+    access_waiting: int = Field(
+        default=200_000,
+        gt=0,
+        description="Records of the access log that wait in a process when the audit store cannot be written; more are "
+        "lost, counted and alarmed of.",
+    )
+    access_retention_days: int = Field(default=365, ge=1, description="Days for which the access log is kept.")
     query_time_limit_s: float = Field(default=30.0, gt=0, description="Seconds that a query may take, rows included.")
     query_row_limit: int = Field(default=10_000, gt=0, description="Rows that a query may return; the rest is cut.")
     query_memory_bytes: int = Field(default=1 << 30, gt=0, description="Memory that a query may take.")

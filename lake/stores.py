@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from lake.durable import make_folders, sync_folder
+from lake.reporting import ReportingStore
 from lake.settings import LakeSettings, StoreName
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*")
@@ -177,13 +178,17 @@ class LocalStore:
 
 
 def open_store(name: StoreName, settings: LakeSettings | None = None) -> Store:
-    """Return one of the four stores.
+    """Return one of the four stores; whatever is done to it leaves a record in the access log.
 
     Raises:
         ValueError: its URL is of a kind that no store exists for.
     """
-    url = (settings or LakeSettings()).url(name)
-    return LocalStore(local_folder(url))
+    return ReportingStore(name, silent_store(name, settings))
+
+
+def silent_store(name: StoreName, settings: LakeSettings | None = None) -> Store:
+    """Return one of the four stores as it is: for the access log itself, which would else write about its writing."""
+    return LocalStore(local_folder((settings or LakeSettings()).url(name)))
 
 
 def local_folder(url: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Final
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from kaimon.base.access import accessing
 from lake.durable import make_folders
 from lake.schema import TABLES, Table
 from lake.settings import LakeSettings
@@ -33,6 +34,12 @@ def table_uri(tenant: str, name: str, settings: LakeSettings | None = None) -> s
 
 def open_table(tenant: str, name: str, settings: LakeSettings | None = None) -> DeltaTable | None:
     """Open a tenant's table as it is now; None if nothing was ever written to it."""
+    with accessing("storage", "lake.open", tenant, name):
+        return silent_table(tenant, name, settings)
+
+
+def silent_table(tenant: str, name: str, settings: LakeSettings | None = None) -> DeltaTable | None:
+    """Open a table for an access that says itself what it does; else as `open_table`."""
     try:
         return DeltaTable(str(local_folder(table_uri(tenant, name, settings))))
     except TableNotFoundError:
@@ -41,8 +48,13 @@ def open_table(tenant: str, name: str, settings: LakeSettings | None = None) -> 
 
 def create_table(tenant: str, name: str, settings: LakeSettings | None = None) -> DeltaTable:
     """Open a tenant's table, creating it empty if need be; several may try at once."""
-    if (there := open_table(tenant, name, settings)) is not None:
+    if (there := silent_table(tenant, name, settings)) is not None:
         return there
+    with accessing("storage", "lake.create", tenant, name):
+        return _create(tenant, name, settings)
+
+
+def _create(tenant: str, name: str, settings: LakeSettings | None) -> DeltaTable:
     folder = local_folder(table_uri(tenant, name, settings))
     make_folders(folder)
     table = TABLES[name]
@@ -56,7 +68,7 @@ def create_table(tenant: str, name: str, settings: LakeSettings | None = None) -
             configuration=properties(table),
         )
     except DeltaError:
-        if (there := open_table(tenant, name, settings)) is not None:
+        if (there := silent_table(tenant, name, settings)) is not None:
             return there
         raise
 

@@ -43,7 +43,7 @@ staged_segments = dg.AssetSpec(
     "asset has no partitions; the day of each row is a partition of the Delta table.",
 )
 def events(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult[None]:
-    with platform.database() as db:
+    with platform.step(context) as db:
         context.log_event(_observe(db))
         holder = f"landing {context.run.run_id}"
         try:
@@ -51,7 +51,7 @@ def events(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.
                 outcome = drain(db, holder, platform.lake, platform.settings)
         except LeaseHeldError:
             return dg.MaterializeResult(metadata={"tenants": 0, "left_to": "another landing run"})
-    outcome.raise_if_all_failed()
+        outcome.raise_if_all_failed()
     return dg.MaterializeResult(metadata=outcome.metadata())
 
 
@@ -84,9 +84,9 @@ def day_checks(
     context: dg.AssetExecutionContext, platform: PlatformResource
 ) -> Iterator[dg.Output[Tenants] | dg.AssetCheckResult]:
     day = date.fromisoformat(context.partition_key)
-    with platform.database() as db:
+    with platform.step(context) as db:
         checked = check_day(platform, db, day, context.run.run_id)
-    checked.outcome.raise_if_all_failed()
+        checked.outcome.raise_if_all_failed()
     yield dg.Output(checked.passed, metadata=checked.outcome.metadata())
     yield _check_result(checked, day)
 
@@ -116,14 +116,14 @@ def _for_day(
 ) -> dg.MaterializeResult[Tenants]:
     """Do one step of a day for every tenant whose gate is open; hand on those that it is done for."""
     day, step = date.fromisoformat(context.partition_key), context.asset_key.to_user_string()
-    with platform.database() as db:
+    with platform.step(context) as db:
 
         def one(tenant: str) -> Counts:
             admit(db, tenant, day)
             return work(platform.tables(db, tenant, f"{step} {context.run.run_id}"), day)
 
         outcome = for_each_tenant(step, tenants, one)
-    outcome.raise_if_all_failed()
+        outcome.raise_if_all_failed()
     return dg.MaterializeResult(value=sorted(outcome.done), metadata=outcome.metadata())
 
 

@@ -1,9 +1,10 @@
-"""The audit chains' witness: every hour each chain's head is signed and put, write-once, into the audit store."""
+"""What the audit needs by the clock: each hour the chains' heads are signed, each night old access records go."""
 
 # No `from __future__ import annotations` here: Dagster looks at the type of `context` itself.
 
 from dagster import DefaultScheduleStatus, OpExecutionContext, ScheduleDefinition, in_process_executor, job, op
 
+from lake.access import purge_access
 from lake.stores import AlreadyExistsError, Store, open_store
 from pipelines.resources import PlatformResource
 from tenancy.audit import heads_of
@@ -33,7 +34,7 @@ def sign_heads(db: Database, store: Store) -> list[str]:
 
 @op(description="Sign how far each audit chain goes, and keep that where nothing can be written twice.")
 def sign_audit_heads(context: OpExecutionContext, platform: PlatformResource) -> None:
-    with platform.database() as db:
+    with platform.step(context) as db:
         grown = sign_heads(db, open_store("audit", platform.lake))
     context.add_output_metadata({"chains": len(grown)})
 
@@ -44,9 +45,29 @@ def sign_audit() -> None:
     sign_audit_heads()
 
 
+@op(description="Delete the access log's objects of days that are past their retention.")
+def purge_access_log(context: OpExecutionContext, platform: PlatformResource) -> None:
+    with platform.step(context) as db:
+        gone = purge_access(open_store("audit", platform.lake), db.clock().date(), platform.lake.access_retention_days)
+    context.add_output_metadata({"objects": gone})
+
+
+@job(executor_def=in_process_executor, tags={"kaimon/work": "audit"})
+def purge_audit() -> None:
+    """Delete what the audit store need not keep any longer."""
+    purge_access_log()
+
+
 HOURLY = ScheduleDefinition(
     job=sign_audit,
     cron_schedule="7 * * * *",
+    execution_timezone="UTC",
+    default_status=DefaultScheduleStatus.RUNNING,
+)
+
+NIGHTLY = ScheduleDefinition(
+    job=purge_audit,
+    cron_schedule="37 1 * * *",
     execution_timezone="UTC",
     default_status=DefaultScheduleStatus.RUNNING,
 )

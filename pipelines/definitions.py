@@ -6,7 +6,7 @@ from dagster import Definitions, in_process_executor
 
 from kaimon.base.logs import configure_logs
 from pipelines.assets import ASSETS
-from pipelines.audit import HOURLY, sign_audit
+from pipelines.audit import HOURLY, NIGHTLY, purge_audit, sign_audit
 from pipelines.jobs import CLOSE_DAY, LAND
 from pipelines.resources import Platform
 from pipelines.schedules import nightly
@@ -16,9 +16,9 @@ configure_logs("pipelines")
 
 defs = Definitions(
     assets=ASSETS,
-    jobs=[LAND, CLOSE_DAY, sign_audit],
+    jobs=[LAND, CLOSE_DAY, sign_audit, purge_audit],
     sensors=[staged],
-    schedules=[nightly, HOURLY],
+    schedules=[nightly, HOURLY, NIGHTLY],
     resources={"platform": Platform()},
     executor=in_process_executor,
 )

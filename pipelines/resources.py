@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from dagster import ResourceParam
+from dagster import AssetExecutionContext, OpExecutionContext, ResourceParam
 
+from kaimon.base.access import accessing
+from kaimon.base.acting import SYSTEM, Actor, acting_as
+from lake.access import access_log
 from lake.settings import LakeSettings
 from pipelines.settings import PipelineSettings
 from pipelines.tables import TenantTables
+from tenancy.alarms import alarm_of_lost_access
 from tenancy.database import Database, open_database
 
 
@@ -24,6 +29,19 @@ class Platform:
             yield database
         finally:
             database.close()
+
+    @contextmanager
+    def step(self, context: AssetExecutionContext | OpExecutionContext) -> Iterator[Database]:
+        """Open the control database for one step of a run, which is in the access log with all that it does."""
+        day = context.partition_key if context.has_partition_key else None
+        who = Actor(SYSTEM, f"dagster:{context.run.job_name}", context.run.run_id)
+        with (
+            self.database() as db,
+            access_log("pipelines", self.lake, partial(alarm_of_lost_access, db)),
+            acting_as(who),
+            accessing("run", context.op_def.name, object=day),
+        ):
+            yield db
 
     @property
     def lake(self) -> LakeSettings:

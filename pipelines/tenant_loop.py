@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from dagster import Failure, MetadataValue
 
+from kaimon.base.access import accessing
 from kaimon.base.logs import get_logger
 
 Counts = dict[str, int]
@@ -75,7 +76,8 @@ def for_each_tenant(step: str, tenants: Iterable[str], action: Callable[[str], C
     log = get_logger(__name__)
     for tenant in tenants:
         try:
-            outcome.done[tenant] = action(tenant)
+            with accessing("run", step, tenant):
+                outcome.done[tenant] = action(tenant)
         except SkipTenantError as reason:
             outcome.skipped[tenant] = str(reason)
         except Exception as error:

@@ -16,6 +16,11 @@ CLONE: Final = "clone"
 BATCH_CONFLICT: Final = "batch_conflict"
 """A batch's number came again with other contents; `subject` is `agent/load/number/digest`, of what was set apart."""
 
+ACCESS_LOST: Final = "access_lost"
+"""Records of the access log could not be kept; `subject` is the process's part of the log."""
+NO_TENANT: Final = "-"
+"""Stands for tenant and agent where an alarm is about neither; no tenant can be called so."""
+
 
 @dataclass(frozen=True)
 class Alarm:
@@ -53,6 +58,11 @@ def raise_alarm(  # noqa: PLR0917 - a table's columns
     if fresh:
         get_logger(__name__).error("alarm_raised", tenant=tenant_id, kind=kind, agent_id=agent_id, **detail)
     return fresh
+
+
+def alarm_of_lost_access(db: Database, log: str, lost: int) -> None:
+    """Raise an alarm, once a process, that its part of the access log has a hole; the log itself says how large."""
+    raise_alarm(db, NO_TENANT, ACCESS_LOST, log, NO_TENANT, {"log": log, "lost": lost})
 
 
 def list_alarms(db: Database, tenant_id: str | None = None, since: datetime | None = None) -> list[Alarm]:

@@ -8,11 +8,15 @@ import sys
 from collections.abc import Iterable
 
 import typer
+from pydantic import ValidationError
 
 from kaimon.base.logs import configure_logs
+from kaimon.base.redact import redact
+from kaimon.cli.running import named
+from lake.access import access_log
 from lake.lean import without_pandas
 
-SUBCOMMANDS = ("tenant", "token", "alarm", "audit", "keys", "ingest", "land", "query")
+SUBCOMMANDS = ("tenant", "token", "alarm", "audit", "access", "keys", "ingest", "land", "query")
 """Each is a module here with a Typer `app` or a plain function `command`."""
 
 
@@ -29,15 +33,31 @@ def build(names: Iterable[str] = SUBCOMMANDS) -> typer.Typer:
     for name in names:
         module = importlib.import_module(f"kaimon.cli.{name}")
         if hasattr(module, "app"):
-            app.add_typer(module.app, name=name)
+            app.add_typer(_named(module.app, name), name=name)
         else:
-            app.command(name=name)(module.command)
+            app.command(name=name)(named(f"kaimon {name}", module.command))
+    return app
+
+
+def _named(app: typer.Typer, noun: str) -> typer.Typer:
+    for info in app.registered_commands:
+        if info.callback is not None and not hasattr(info.callback, "__wrapped__"):
+            info.callback = named(f"kaimon {noun} {info.name or info.callback.__name__}", info.callback)
     return app
 
 
 def main() -> None:
-    """Run the command line; of the sub-commands only the one that is asked for is loaded."""
+    """Run the command line; of the sub-commands only the one that is asked for is loaded.
+
+    The command and what it does to any store are in the access log; the words after its name, which may hold anything,
+    are not.
+    """
     without_pandas()
     configure_logs("cli", logging.WARNING)
     asked = [name for name in SUBCOMMANDS if name == next(iter(sys.argv[1:]), None)]
-    build(asked or SUBCOMMANDS)()
+    try:
+        with access_log("cli"):
+            build(asked or SUBCOMMANDS)()
+    except ValidationError as error:
+        print(f"error: {redact(str(error))}", file=sys.stderr)
+        sys.exit(2)

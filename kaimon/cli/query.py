@@ -13,6 +13,7 @@ from kaimon.base.clock import utc_now
 from kaimon.cli.tenant import database
 from kaimon.cli.terminal import inert, render, write
 from lake.query import QueryError, run_query
+from tenancy.database import Database
 from tenancy.tenants import get_tenant
 
 
@@ -44,8 +45,9 @@ def command(
     """
     try:
         first, last = span(from_, to, utc_now())
-        _known(tenant)
-        result = run_query(tenant, sql, first, last)
+        with database() as db:
+            _known(db, tenant)
+            result = run_query(tenant, sql, first, last)
     except (QueryError, ValueError) as error:
         print(f"error: {inert_lines(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
@@ -55,10 +57,9 @@ def command(
     print(inert(str(result.coverage)), file=sys.stderr)
 
 
-def _known(tenant: str) -> None:
-    with database() as db:
-        if get_tenant(db, tenant) is None:
-            raise QueryError(f"there is no tenant {tenant!r}")
+def _known(db: Database, tenant: str) -> None:
+    if get_tenant(db, tenant) is None:
+        raise QueryError(f"there is no tenant {tenant!r}")
 
 
 def span(first: str | None, last: str | None, now: datetime) -> tuple[datetime, datetime]:

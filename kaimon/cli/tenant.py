@@ -14,9 +14,11 @@ from typing import Annotated, Final
 import typer
 from sqlalchemy.exc import DBAPIError
 
+from kaimon.base.access import accessing
 from kaimon.base.acting import Actor, acting_as
 from kaimon.base.aws import AwsError
 from kaimon.base.redact import redact
+from kaimon.cli.running import running
 from tenancy.database import Database, open_database
 from tenancy.keys import UnusableKeyError
 from tenancy.migrate import NewerDatabaseError
@@ -36,7 +38,7 @@ def database() -> Iterator[Database]:
     try:
         with closing(open_database()) as db:
             who = Actor(person_of(db, f"login:{login()}"), f"cli:{os.getpid()}", f"req_{secrets.token_hex(8)}")
-            with acting_as(who):
+            with acting_as(who), accessing("command", *running()):
                 yield db
     except (ValueError, AwsError, UnusableKeyError, NewerDatabaseError, DBAPIError, OSError) as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import Final
 
 import polars as pl
 
+from kaimon.base.access import accessing
 from kaimon.base.logs import get_logger
 from lake.commits import CommitConflictError, StaleLeaseError, Writer, lease_name
 from lake.files import DataFile, encode, put_file
@@ -106,7 +107,10 @@ def land_tenant(
     try:
         with held_lease(db, lease_name(tenant), holder, db.settings.lease_ttl_s) as lease:
             landing = _Landing(db, tenant, lease, settings or LakeSettings(), listing)
-            return landing.run(should_stop or (lambda: False))
+            with accessing("run", "land", tenant) as told:
+                landed = landing.run(should_stop or (lambda: False))
+                told.count = landed.rows
+                return landed
     except LeaseHeldError:
         return Landed(tenant, held_elsewhere=True)
 

@@ -159,5 +159,5 @@ print(sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.sta
         "executive_summary facts True",
         "facts activity completeness True",
         "staged_segments False",
-        "['close_day', 'land', 'sign_audit']",
+        "['close_day', 'land', 'purge_audit', 'sign_audit']",
     ]

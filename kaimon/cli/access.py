@@ -1,0 +1,57 @@
+"""`kaimon access`: who touched a tenant's data, through which door, and what came of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from kaimon.base.access import Access
+from kaimon.base.clock import utc_now
+from kaimon.cli.query import span
+from kaimon.cli.tenant import database
+from kaimon.cli.terminal import inert, write
+from lake.access import read_access
+from lake.query import QueryError
+from lake.stores import open_store
+
+
+def command(
+    tenant: Annotated[str | None, typer.Option(help="Only what was done to this tenant's data.")] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Date or ISO 8601 time, UTC unless it says; by default 24 hours before --to."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="Date (its end) or ISO 8601 time, UTC unless it says; by default now."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with every field.")] = False,
+) -> None:
+    """Print the access log, oldest first: every API call, storage access, run of a step and command.
+
+    A line: when, kind, who, what, tenant and object, outcome, from where, request id, bytes.
+    """
+    try:
+        first, last = span(from_, to, utc_now())
+    except QueryError as error:
+        print(f"error: {inert(str(error))}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    encode = msgspec.json.Encoder().encode
+    with database():
+        for record in read_access(open_store("audit"), first, last, tenant):
+            write(inert(encode(record).decode() if json else _line(record)) + "\n")
+
+
+def _line(record: Access) -> str:
+    about = "/".join(part for part in (record.tenant, record.object) if part)
+    if record.kind == "storage" and record.object and record.object.startswith(f"{record.tenant}/"):
+        about = record.object
+    at = record.at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{record.at.microsecond // 1000:03d}Z"
+    words = [at, record.kind, record.who or "?", record.what, about or "-", record.outcome]
+    words += [record.origin or "-", record.request_id or "-"]
+    words += [f"{record.bytes} B"] if record.bytes is not None else []
+    words += [f"{record.count} records"] if record.kind == "log" else []
+    return "  ".join(words)

@@ -1,0 +1,281 @@
+"""The access log as it is kept: objects of compressed NDJSON in the audit store, written in the background.
+
+Cheap, since a record only joins a queue; durable, since what left the queue is an object that nothing replaces. What
+is not kept yet when a process is killed is lost, at most `access_flush_s` of it; anything else that is lost is counted,
+told to `on_lost` and, once there is a place to say so, said in the log itself.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from itertools import groupby
+from typing import Final
+
+import msgspec
+import zstandard
+
+from kaimon.base.access import Access, reporting_to
+from kaimon.base.clock import Clock, utc_now
+from kaimon.base.logs import get_logger
+from kaimon.base.redact import redact
+from lake.settings import LakeSettings
+from lake.stores import AlreadyExistsError, Store, silent_store
+
+FOLDER: Final = "access"
+LOST: Final = "access.lost"
+"""What a record of the log itself says was lost: `count` records before it."""
+
+_AT_ONCE: Final = 10_000
+"""Records that are written without waiting, and the most in one object."""
+_STAMP: Final = "%H%M%S%f"
+_NAME: Final = re.compile(r"access/(\d{4}-\d{2}-\d{2})/(\d{12})-(\d{12})-[a-z]+-[0-9a-z-]+\.ndjson\.zst")
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(Access)
+
+
+class AccessLog:
+    """One process's part of the log. A sink for `kaimon.base.access.reporting_to`; safe to share among threads."""
+
+    def __init__(
+        self,
+        store: Callable[[], Store],
+        part: str,
+        *,
+        flush_s: float = 10.0,
+        most: int = 200_000,
+        on_lost: Callable[[str, int], None] = lambda _name, _lost: None,
+        clock: Clock = utc_now,
+    ) -> None:
+        """Write to `store`; nothing is opened or written before there is a record.
+
+        Args:
+            store: opens the audit store.
+            part: the part of kaimon that reports, in small letters: `ingest`, `pipelines`, `cli`.
+            flush_s: seconds that a record waits at most, while the store can be written.
+            most: records that wait at most when it cannot; the newest are dropped, and counted.
+            on_lost: told (name of this log, records lost until now) when some were lost; it may raise.
+            clock: what time it is.
+        """
+        self.name = f"{part}-{clock():%Y%m%dt%H%M%S}-{secrets.token_hex(4)}"
+        self.lost = 0
+        self._store = store
+        self._flush_s = flush_s
+        self._most = most
+        self._on_lost = on_lost
+        self._clock = clock
+        self._records: deque[Access] = deque()
+        self._objects: deque[tuple[str, bytes, int]] = deque()
+        self._packed = 0
+        self._told = 0
+        self._said = 0
+        self._number = 0
+        self._failing = False
+        self._writing = threading.Lock()
+        self._counting = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, record: Access) -> None:
+        """Take a record."""
+        if self.waiting() >= self._most:
+            with self._counting:
+                self.lost += 1
+            return
+        self._records.append(record)
+        if self._thread is None:
+            self._start()
+        if len(self._records) >= _AT_ONCE:
+            self._wake.set()
+
+    def waiting(self) -> int:
+        """Return how many records are not kept yet."""
+        return len(self._records) + self._packed
+
+    def flush(self) -> bool:
+        """Write what waits, and say whether all of it is kept."""
+        with self._writing:
+            self._pack()
+            kept = self._put()
+            if kept and self._say_lost():
+                self._pack()
+                kept = self._put()
+        self._alarm()
+        return kept
+
+    def close(self) -> None:
+        """Write what waits and take no more; what cannot be written now is lost, and counted."""
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        if not self.flush():
+            with self._counting:
+                self.lost += self.waiting()
+            self._alarm()
+
+    def _start(self) -> None:
+        with self._counting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait(self._flush_s)
+            self._wake.clear()
+            if not self._closed:
+                self.flush()
+
+    def _say_lost(self) -> bool:
+        """Put what was lost into the log itself, where a reader looks; return whether anything was."""
+        if (lost := self.lost) == self._said:
+            return False
+        self._records.append(Access(at=self._clock(), kind="log", what=LOST, outcome="lost", count=lost - self._said))
+        self._said = lost
+        return True
+
+    def _pack(self) -> None:
+        """Make objects of the records that wait, each of one day."""
+        taken = [self._records.popleft() for _ in range(len(self._records))]
+        for day, group in groupby(taken, lambda record: record.at.date()):
+            records = list(group)
+            for first in range(0, len(records), _AT_ONCE):
+                some = records[first : first + _AT_ONCE]
+                self._number += 1
+                times = [record.at for record in some]
+                span = f"{min(times):{_STAMP}}-{max(times):{_STAMP}}"
+                key = f"{FOLDER}/{day.isoformat()}/{span}-{self.name}-{self._number:06d}.ndjson.zst"
+                text = redact(_ENCODER.encode_lines(some).decode())
+                self._objects.append((key, zstandard.compress(text.encode()), len(some)))
+                self._packed += len(some)
+
+    def _put(self) -> bool:
+        while self._objects:
+            key, data, count = self._objects[0]
+            try:
+                self._store().put_new(key, data)
+            except AlreadyExistsError:
+                pass  # an earlier attempt whose fate was not known: nobody else has this name
+            except Exception as error:  # noqa: BLE001 - whatever it is, the records wait
+                if not self._failing:
+                    self._failing = True
+                    get_logger(__name__).error("access_log_not_written", error=str(error), waiting=self.waiting())
+                return False
+            self._objects.popleft()
+            self._packed -= count
+        if self._failing:
+            self._failing = False
+            get_logger(__name__).info("access_log_written_at_last")
+        return True
+
+    def _alarm(self) -> None:
+        if (lost := self.lost) > self._told:
+            self._told = lost
+            get_logger(__name__).error("access_records_lost", log=self.name, lost=lost)
+            try:
+                self._on_lost(self.name, lost)
+            except Exception:  # noqa: BLE001 - the writing goes on
+                get_logger(__name__).exception("alarm_not_raised", log=self.name)
+
+
+@contextmanager
+def access_log(
+    part: str,
+    settings: LakeSettings | None = None,
+    on_lost: Callable[[str, int], None] = lambda _name, _lost: None,
+) -> Iterator[AccessLog]:
+    """Let everything in this process report to the audit store for the length of a `with`; its end writes all out."""
+    settings = settings or LakeSettings()
+    log = AccessLog(
+        partial(silent_store, "audit", settings),
+        part,
+        flush_s=settings.access_flush_s,
+        most=settings.access_waiting,
+        on_lost=on_lost,
+    )
+    try:
+        with reporting_to(log):
+            yield log
+    finally:
+        log.close()
+
+
+def read_access(store: Store, first: datetime, last: datetime, tenant: str | None = None) -> Iterator[Access]:
+    """Yield the records of [`first`, `last`) in the order of their times, of one tenant if it is given.
+
+    Args:
+        store: the audit store.
+        first: aware.
+        last: aware.
+        tenant: only records that name it, and those of the log itself.
+
+    Raises:
+        lake.stores.StoreError: an object cannot be read.
+    """
+    first, last = first.astimezone(UTC), last.astimezone(UTC)
+    for name in store.prefixes(FOLDER):
+        if first.date() <= (day := date.fromisoformat(name)) <= last.date():
+            yield from _of_day(store, day, first, last, tenant)
+
+
+def purge_access(store: Store, today: date, keep_days: int) -> int:
+    """Delete the objects of days that ended more than `keep_days` days before `today` (UTC); return how many.
+
+    Raises:
+        lake.stores.StoreError: some could not be deleted; the next time they are tried again.
+    """
+    gone = 0
+    for name in store.prefixes(FOLDER):
+        if date.fromisoformat(name) + timedelta(days=keep_days) < today:
+            keys = [found.key for found in store.list(f"{FOLDER}/{name}")]
+            store.delete(keys)
+            gone += len(keys)
+    return gone
+
+
+def _of_day(store: Store, day: date, first: datetime, last: datetime, tenant: str | None) -> Iterator[Access]:
+    """Yield a day's records in order; objects overlap, so one is opened when those before it have come that far."""
+    waiting: list[Access] = []
+    for begins, key in _objects_of(store, day, first, last):
+        ready = [record for record in waiting if record.at < begins]
+        yield from ready
+        waiting = sorted([*waiting[len(ready) :], *_records(store.get(key), first, last, tenant)], key=_time)
+    yield from waiting
+
+
+def _objects_of(store: Store, day: date, first: datetime, last: datetime) -> Iterator[tuple[datetime, str]]:
+    for found in store.list(f"{FOLDER}/{day.isoformat()}"):
+        if (name := _NAME.fullmatch(found.key)) is None:
+            continue
+        begins, ends = (
+            datetime.strptime(f"{day.isoformat()} {text}", f"%Y-%m-%d {_STAMP}").replace(tzinfo=UTC)
+            for text in (name[2], name[3])
+        )
+        if begins < last and ends >= first:
+            yield begins, found.key
+
+
+def _records(data: bytes, first: datetime, last: datetime, tenant: str | None) -> list[Access]:
+    lines: Iterable[bytes] = zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
+    if tenant is not None:
+        # Cheaper than decoding every line; what it lets through is looked at again.
+        needles = (f'"tenant":"{tenant}"'.encode(), f'"what":"{LOST}"'.encode())
+        lines = [line for line in lines if needles[0] in line or needles[1] in line]
+    records = map(_DECODER.decode, lines)
+    return [
+        record
+        for record in records
+        if first <= record.at < last and (tenant is None or record.tenant == tenant or record.what == LOST)
+    ]
+
+
+def _time(record: Access) -> datetime:
+    return record.at

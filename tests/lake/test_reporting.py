@@ -1,0 +1,203 @@
+"""Whatever touches storage reports it: a new function of the lake cannot escape."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lake
+from kaimon.base.access import Access, reporting_to
+from lake.commits import Writer
+from lake.conditional import require_conditional_put
+from lake.coverage import coverage
+from lake.files import encode, put_file
+from lake.frames import frame_schema
+from lake.query import run_query
+from lake.reads import scan
+from lake.settings import LakeSettings, StoreName
+from lake.stores import LocalStore, Store, open_store
+from lake.tables import create_table, open_table
+
+DAY = date(2026, 3, 10)
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+SILENT = {
+    "lake.access.AccessLog": "the log itself, which would write about its writing",
+    "lake.access.access_log": "as above",
+    "lake.access.read_access": "reads the store that it is given",
+    "lake.access.purge_access": "deletes from the store that it is given",
+    "lake.stores.LocalStore": "a store as it is; open_store gives it with its reporting",
+    "lake.stores.silent_store": "for the access log",
+    "lake.tables.silent_table": "for accesses that say themselves what they do",
+    "lake.durable.sync_file": "one step of a commit, which is reported",
+    "lake.durable.sync_folder": "as above",
+    "lake.durable.make_folders": "as above",
+}
+"""What touches bytes and leaves no record of its own, and why that is right."""
+
+PURE = {
+    "lake.columns", "lake.frames", "lake.lean", "lake.ocsf", "lake.schema", "lake.describe", "lake.segments",
+    "lake.settings", "lake.reporting", "lake.sandbox",
+}  # fmt: skip
+"""Modules that are about bytes in memory; the sandbox, whose queries are reported by who starts it; the reporting."""
+
+PURE_FUNCTIONS = {
+    "lake.commits.lease_name", "lake.coverage.told", "lake.files.encode", "lake.stores.local_folder",
+    "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added", "lake.files.file_schema",
+}  # fmt: skip
+
+
+def a_file(settings: LakeSettings) -> Any:
+    data = encode(pl.LazyFrame(schema=frame_schema("events")), "events")
+    return put_file("acme", "events", DAY, data, (0, NOON, NOON), settings)
+
+
+def emptied(settings: LakeSettings) -> None:
+    frame = pl.DataFrame(schema=frame_schema("deliveries"))
+    Writer("acme", 1, settings).replace("deliveries", frame)
+
+
+def store_of(settings: LakeSettings) -> Store:
+    return open_store("staging", settings)
+
+
+CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
+    "lake.tables.open_table": (lambda s: open_table("acme", "events", s), "lake.open"),
+    "lake.tables.create_table": (lambda s: create_table("acme", "events", s), "lake.create"),
+    "lake.reads.scan": (lambda s: scan("acme", "events", settings=s), "lake.read"),
+    "lake.coverage.coverage": (lambda s: coverage("acme", NOON, NOON, NOON, s), "lake.read"),
+    "lake.query.run_query": (lambda s: run_query("acme", "SELECT 1", NOON, datetime.now(UTC), s), "lake.query"),
+    "lake.files.put_file": (a_file, "lake.put"),
+    "lake.commits.Writer.versions": (lambda s: Writer("acme", 1, s).versions("events", ["n"]), "lake.open"),
+    "lake.commits.Writer.append": (
+        lambda s: Writer("acme", 1, s).append("deliveries", pl.DataFrame(schema=frame_schema("deliveries"))),
+        "lake.append",
+    ),
+    "lake.commits.Writer.append_files": (
+        lambda s: Writer("acme", 1, s).append_files("events", [a_file(s)]),
+        "lake.append",
+    ),
+    "lake.commits.Writer.replace": (emptied, "lake.replace"),
+    "lake.conditional.require_conditional_put": (lambda s: require_conditional_put(store_of(s), "x"), "staging.put"),
+    "lake.stores.open_store": (lambda s: list(store_of(s).list("acme")), "staging.list"),
+}
+"""Each public function of the lake that touches storage, and a call that does."""
+
+
+def modules() -> Iterator[ModuleType]:
+    for found in pkgutil.iter_modules(lake.__path__, "lake."):
+        yield importlib.import_module(found.name)
+
+
+def public() -> Iterator[str]:
+    """Every public function and method of every module, by its full name; data classes have none that touch storage."""
+    for module in modules():
+        for name, value in vars(module).items():
+            if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+                continue
+            if inspect.isfunction(value):
+                yield f"{module.__name__}.{name}"
+            elif inspect.isclass(value) and f"{module.__name__}.{name}" not in SILENT:
+                for method, body in vars(value).items():
+                    if not method.startswith("_") and inspect.isfunction(body):
+                        yield f"{module.__name__}.{name}.{method}"
+
+
+def unsettled(name: str) -> bool:
+    module = ".".join(name.split(".")[:2])
+    known = module in PURE or name in PURE_FUNCTIONS or name in SILENT or name in CASES
+    return not known and not name.startswith(("lake.stores.Store.", "lake.coverage.Coverage", "lake.query.QueryResult"))
+
+
+def test_no_public_function_of_the_lake_escapes_the_access_log() -> None:
+    assert not [name for name in public() if unsettled(name)], "say in CASES, PURE or SILENT what it does to storage"
+    there = set(public())
+    assert not [name for name in {*CASES, *PURE_FUNCTIONS} if name not in there], "what is gone needs no case"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_storage_function_reports_who_did_what_to_whom(name: str, settings: LakeSettings) -> None:
+    call, what = CASES[name]
+    seen: list[Access] = []
+    with reporting_to(seen.append):
+        call(settings)
+    found = [one for one in seen if one.what == what]
+    assert found
+    assert all(one.kind == "storage" and one.who == "system" for one in found)
+    assert found[0].outcome == "ok"
+    assert name == "lake.conditional.require_conditional_put" or all(one.tenant == "acme" for one in found)
+    if name in {"lake.tables.open_table", "lake.reads.scan", "lake.files.put_file", "lake.query.run_query"}:
+        assert len(found) == 1
+
+
+@pytest.mark.parametrize("name", ["staging", "lake", "audit", "public"])
+def test_each_way_into_a_store_leaves_one_record(name: StoreName, settings: LakeSettings) -> None:
+    tenant = "acme" if name in {"staging", "lake"} else None
+    ways: dict[str, Callable[[Store], object]] = {
+        "put": lambda store: store.put_new("acme/a/1", b"abc"),
+        "get": lambda store: store.get("acme/a/1"),
+        "list": lambda store: list(store.list("acme/a")),
+        "prefixes": lambda store: store.prefixes("acme"),
+        "delete": lambda store: store.delete(["acme/a/1"]),
+    }
+    assert {method for method in vars(LocalStore) if not method.startswith("_")} == (ways.keys() - {"put"}) | {
+        "put_new"
+    }
+    store = open_store(name, settings)
+    seen: list[Access] = []
+    with reporting_to(seen.append):
+        for way in ways.values():
+            way(store)
+    told = [(one.what, one.tenant, one.object, one.bytes, one.count) for one in seen]
+    assert told == [
+        (f"{name}.put", tenant, "acme/a/1", 3, None),
+        (f"{name}.get", tenant, "acme/a/1", 3, None),
+        (f"{name}.list", tenant, "acme/a", None, 1),
+        (f"{name}.list", tenant, "acme", None, 1),
+        (f"{name}.delete", tenant, "acme/a/1", None, None),
+    ]
+
+
+def test_what_fails_is_reported_with_its_error(settings: LakeSettings) -> None:
+    store = open_store("staging", settings)
+    store.put_new("acme/a/1", b"a")
+    seen: list[Access] = []
+    with reporting_to(seen.append):
+        with pytest.raises(Exception, match="acme"):
+            store.put_new("acme/a/1", b"b")
+        with pytest.raises(Exception, match="acme"):
+            store.get("acme/a/2")
+    assert [(one.what, one.outcome) for one in seen] == [
+        ("staging.put", "AlreadyExistsError"),
+        ("staging.get", "MissingError"),
+    ]
+
+
+def test_a_listing_that_is_left_early_is_no_error(settings: LakeSettings) -> None:
+    store = open_store("staging", settings)
+    for number in range(3):
+        store.put_new(f"acme/a/{number}", b"a")
+    seen: list[Access] = []
+    with reporting_to(seen.append):
+        for _ in store.list("acme/a"):
+            break
+    assert [(one.what, one.outcome, one.count) for one in seen] == [("staging.list", "ok", 1)]
+
+
+def test_only_the_lake_itself_uses_its_silent_doors() -> None:
+    from pathlib import Path
+
+    root = Path(lake.__path__[0]).parent
+    for package in ("kaimon", "tenancy", "ingest", "pipelines", "dashboards"):
+        for path in (root / package).rglob("*.py"):
+            text = path.read_text()
+            assert "silent_store" not in text, path
+            assert "silent_table" not in text, path
+            assert "LocalStore" not in text, path
