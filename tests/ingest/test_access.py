@@ -183,20 +183,20 @@ def test_a_host_that_is_refused_is_named(app: App, db: Database, wire: ModuleTyp
     gone = enroll(db, token, "host-2", {}, ENROLLMENT["boot_id"], "0.1.0")
     revoke_token(db, "acme", record.token_id)
     foreign = zstandard.compress(wire.lines(host.header(agent_id=other.agent_id)))
-    cases: list[tuple[bytes, dict[str, str], int, str | None]] = [
+    cases: list[tuple[bytes, dict[str, str], int, str]] = [
         (foreign, host.headers(foreign), 403, "acme"),
         (b"x", host.headers(b"x") | {"Content-Length": "99999999"}, 413, "acme"),
         (b"x", host.headers(b"x"), 400, "acme"),
         (b"x", host.headers(b"x") | {"Content-Type": "text/plain"}, 415, "acme"),
-        (b"x", ended.headers(b"x"), 403, None),
-        (b"x", wire.request_headers(gone.credential, b"x"), 401, None),
+        (b"x", ended.headers(b"x"), 403, "initech"),
+        (b"x", wire.request_headers(gone.credential, b"x"), 401, "acme"),
     ]
 
     async def work(ask: Ask) -> None:
         for body, headers, status, tenant in cases:
             answer = await ask("POST", "/v1/batches", content=body, headers=headers)
             assert (answer.status_code, app.last.tenant) == (status, tenant), answer.text
-            assert (app.last.who is None) is (tenant is None)
+            assert str(app.last.who).startswith("agt_")
 
     app.run(work)
 
