@@ -76,6 +76,7 @@ type Answer struct {
 	Rejected   int
 	Duplicate  bool
 	Errors     []LineError
+	Notice     string // what the server says of the subscription: it is past due, and until when it is served
 }
 
 // LineError is a line that the server could not use.
@@ -155,6 +156,8 @@ func (c *Client) post(ctx context.Context, path, token string, body []byte, head
 		return nil, nil, fmt.Errorf("read the answer: %w", err)
 	}
 	answer := &Answer{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	answer.Notice = resp.Header.Get("Kaimon-Subscription")
+	answer.Notice = answer.Notice[:min(len(answer.Notice), longestNotice)]
 	if resp.StatusCode >= 400 {
 		var problem struct {
 			Code   string `json:"code"`
@@ -167,7 +170,10 @@ func (c *Client) post(ctx context.Context, path, token string, body []byte, head
 	return raw, answer, nil
 }
 
-const longestWait = time.Hour
+const (
+	longestWait   = time.Hour
+	longestNotice = 200
+)
 
 // retryAfter reads seconds or a date.
 func retryAfter(value string, now time.Time) time.Duration {

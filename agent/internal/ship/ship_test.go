@@ -254,6 +254,31 @@ func TestTheServersWishToWaitIsHonoured(t *testing.T) {
 	}
 }
 
+func TestWhatTheServerSaysOfTheSubscriptionIsLoggedOnceAndTakenBack(t *testing.T) {
+	var log bytes.Buffer
+	s := Shipper{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	for _, notice := range []string{"", "past_due", "past_due", "", ""} {
+		s.noted(notice)
+	}
+	said := log.String()
+	if strings.Count(said, "subscription_notice") != 1 || strings.Count(said, "subscription_in_order") != 1 {
+		t.Error(said)
+	}
+	server := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Kaimon-Subscription", strings.Repeat("x", 300))
+		fmt.Fprint(w, `{"accepted":1}`)
+	}
+	url, ca := serve(t, http.HandlerFunc(server), nil)
+	client, err := NewClient(url, ca, "test", 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := client.Send(context.Background(), "kmn_hst_", nil)
+	if err != nil || answer.Notice != strings.Repeat("x", longestNotice) {
+		t.Errorf("%+v %v", answer, err)
+	}
+}
+
 func TestRetryAfterIsReadAsSecondsOrAsADate(t *testing.T) {
 	now := time.Now()
 	for value, want := range map[string]time.Duration{

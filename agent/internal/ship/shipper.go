@@ -51,6 +51,7 @@ type Shipper struct {
 	digest  *string
 	todo    [][]*buffer.Segment // groups to send before anything else, the last one first
 	encoder *zstd.Encoder
+	notice  string // the last that was logged
 	record
 }
 
@@ -151,6 +152,7 @@ func (s *Shipper) deliver(ctx context.Context, hurry <-chan struct{}, group []*b
 	if answer.Status == http.StatusOK {
 		s.ledger.Delivered.Add(b.rows)
 		s.delivered(b, sum, answer)
+		s.noted(answer.Notice)
 		s.Log.Debug("batch_delivered", "batch_seq", b.seq, "rows", sum.Rows, "bytes", len(b.body),
 			"duplicate", answer.Duplicate)
 		if answer.Rejected > 0 {
@@ -164,6 +166,19 @@ func (s *Shipper) deliver(ctx context.Context, hurry <-chan struct{}, group []*b
 	}
 	s.Buffer.Release(b.held)
 	return b.final, nil
+}
+
+// noted logs what the server says of the subscription, once.
+func (s *Shipper) noted(notice string) {
+	switch {
+	case notice == s.notice:
+		return
+	case notice == "":
+		s.Log.Info("subscription_in_order")
+	default:
+		s.Log.Warn("subscription_notice", "notice", notice)
+	}
+	s.notice = notice
 }
 
 // form makes a batch of segments: the counters are those of the last one, and they cover all of them.
@@ -275,7 +290,7 @@ func (s *Shipper) settle(ctx context.Context, hurry <-chan struct{}, b *batch) (
 		case retryable(answer.Status, failures):
 			wait = answer.RetryAfter + s.backoff(failures)
 			s.Log.Warn("server_busy", "batch_seq", b.seq, "status", answer.Status, "code", answer.Code,
-				"wait_ms", wait.Milliseconds())
+				"detail", answer.Detail, "wait_ms", wait.Milliseconds())
 		case answer.Status == http.StatusUnauthorized || answer.Status == http.StatusForbidden:
 			wait = max(s.Settings.AuthRetry, answer.RetryAfter)
 			s.Log.Error("not_welcome", "batch_seq", b.seq, "status", answer.Status, "code", answer.Code,
