@@ -155,7 +155,7 @@ def parse_segment_key(key: str) -> tuple[str, str, int]:
 def encode_segment(
     node: str, seq: int, tenant: str, parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]]
 ) -> bytes:
-    """Return a segment's bytes: Parquet, zstd 1; the batches' headers are JSON in the file's metadata.
+    """Return a segment's bytes: Parquet, zstd 1 where it pays; the batches' headers are JSON in the file's metadata.
 
     Args:
         node: the ingest process.
@@ -175,14 +175,13 @@ def encode_segment(
         rejects = _rejected_rows([rejected for _, _, rejected in parts])
         table = pa.concat_tables([table.cast(_FILE), rejects])
     head = {"version": VERSION, "tenant": tenant, "node": node, "seq": seq, "batches": [part[0] for part in parts]}
-    target = BytesIO()
-    # Without Arrow's own copy of the schema, which would hold the headers a second time.
-    options: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "write_statistics": False}
-    options["use_dictionary"] = _REPEATING
-    with pq.ParquetWriter(target, table.schema, store_schema=False, **options) as writer:
+    # A file of Python's would be called for every page, by a thread that waits for the interpreter each time.
+    target = pa.BufferOutputStream()
+    with pq.ParquetWriter(target, table.schema, **_OPTIONS) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({_METADATA.decode(): msgspec.json.encode(head).decode()})
-    return target.getvalue()
+    data: bytes = target.getvalue().to_pybytes()
+    return data
 
 
 def read_segment(data: bytes) -> Segment:
@@ -212,33 +211,57 @@ _OF_BATCH: Final[dict[str, pa.DataType]] = {
 _OF_BATCH.pop("event_day")
 # A refused line is a row without an event, so here every event column may be null.
 _FILE: Final = pa.schema([*_OWN, *(field.with_nullable(True) for field in table_schema(EVENTS))])
-
-
+_FILE_TYPES: Final[dict[str, Any]] = dict(zip(_FILE.names, _FILE.types, strict=True))
 _OWN_FRAME: Final = pl.DataFrame(pa.schema(list(_OWN)).empty_table()).schema
-_REPEATING: Final = [name for name in _FILE.names if name not in {"line", "time", "monotonic_ns", "seq"}]
-"""Columns whose values come again; a dictionary of the others would be made in vain."""
+_COUNTING: Final = ("line", "time", "monotonic_ns", "seq")
+"""Columns that run up: the differences are small, and a dictionary would be made in vain."""
+_SQUEEZED: Final = (
+    "code", "detail", "raw", "path", "target_path", "process", "exe", "container_id",
+    "pid", "inode", "process_start", "last_time",
+)  # fmt: skip
+"""Columns that zstd still makes smaller; what the encoding leaves of the others is less than zstd's beginning costs."""
+_OPTIONS: Final[dict[str, Any]] = {
+    "compression": {name: "zstd" if name in _SQUEEZED else "none" for name in _FILE.names},
+    "compression_level": dict.fromkeys(_SQUEEZED, 1),
+    "use_dictionary": [name for name in _FILE.names if name not in _COUNTING],
+    "column_encoding": dict.fromkeys(_COUNTING, "DELTA_BINARY_PACKED"),
+    "write_statistics": False,
+    # Arrow's own copy of the schema would hold the headers a second time.
+    "store_schema": False,
+}
 
 
 def _event_rows(parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]]) -> pa.Table:
-    """Return the event rows of all batches; a batch's texts are dictionaries, which cost nothing a row."""
-    rows = pa.concat_tables([rows for _, rows, _ in parts]).combine_chunks()
+    """Return the event rows of all batches; a batch's texts are dictionaries, which cost nothing a row.
+
+    Columns without a null say so in their schema, and Parquet spends nothing on saying it row by row.
+    """
+    tables = [rows for _, rows, _ in parts]
+    rows = (tables[0] if len(tables) == 1 else pa.concat_tables(tables)).combine_chunks()
     batch = pa.concat_arrays([pa.repeat(pa.scalar(n, pa.int32()), part[1].num_rows) for n, part in enumerate(parts)])
+    given: dict[str, Any] = dict(zip(rows.schema.names, rows.columns, strict=True))
     columns: list[Any] = []
-    for wanted in _FILE:
-        if wanted.name == "batch":
-            columns.append(batch)
-        elif wanted.name == "event_day":
+    fields: list[pa.Field[Any]] = []
+    for name, kind in _FILE_TYPES.items():
+        if name == "batch":
+            column: Any = batch
+        elif name == "event_day":
             # Drops the time of day, which a safe cast would refuse.
-            columns.append(rows["time"].cast(pa.timestamp("us")).cast(pa.date32(), safe=False))
-        elif wanted.name in _OF_BATCH:
-            values = pa.array([getattr(record, wanted.name) for record, _, _ in parts], _OF_BATCH[wanted.name])
-            spread = _spread(values, batch)
-            columns.append(spread.cast(wanted.type) if pa.types.is_timestamp(wanted.type) else spread)
-        elif wanted.name in rows.schema.names:
-            columns.append(rows[wanted.name].cast(wanted.type))
+            column = given["time"].cast(pa.timestamp("us")).cast(kind, safe=False)
+        elif name in _OF_BATCH:
+            values = pa.array([getattr(record, name) for record, _, _ in parts], _OF_BATCH[name])
+            column = _spread(values, batch)
+            if pa.types.is_timestamp(kind):
+                column = column.cast(kind)
+        elif name in given:
+            column = given[name]
+            if column.type != kind:
+                column = column.cast(kind)
         else:
-            columns.append(pa.nulls(rows.num_rows, wanted.type))
-    return pa.table(columns, names=_FILE.names)
+            column = pa.nulls(rows.num_rows, kind)
+        columns.append(column)
+        fields.append(pa.field(name, column.type, nullable=column.null_count > 0))
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _spread(values: pa.Array[Any], batch: pa.Array[Any]) -> pa.Array[Any]:
