@@ -19,11 +19,11 @@ import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 
 from kaimon.base.access import accessing
 from lake.durable import sync_file, sync_folder
-from lake.files import DataFile
+from lake.files import DataFile, StoredFile, files_of
 from lake.frames import to_rows
 from lake.schema import TABLES
 from lake.settings import LakeSettings
@@ -103,7 +103,35 @@ class Writer:
         """Make files that `lake.files.put_file` has put part of a table; else as `append`."""
         with accessing("storage", "lake.append", self.tenant, table) as told:
             told.count, told.bytes = sum(file.rows for file in files), sum(file.size for file in files)
-            return self._append(table, _additions(table, [file.added(table) for file in files]), versions, expected)
+            return self._append(table, _actions(table, [file.added(table) for file in files]), versions, expected)
+
+    def swap_files(self, table: str, old: Sequence[StoredFile], new: Sequence[DataFile]) -> int:
+        """Put files in the place of others that hold the same rows, and return the table's version.
+
+        What was appended since `old` was read stays as it is. Never tried again, as `replace` is not.
+
+        Raises:
+            StaleLeaseError: another writer has the lease.
+            CommitConflictError: one of `old` is no longer part of the table, or another commit came between.
+            ValueError: `new` has not as many rows as `old`.
+        """
+        if (are := sum(file.rows for file in new)) != (were := sum(file.rows for file in old)):
+            raise ValueError(f"{table}: {are} rows cannot stand for {were}")
+        with accessing("storage", "lake.replace", self.tenant, table) as told:
+            told.count, told.bytes = are, sum(file.size for file in new)
+            return self._swap(table, old, new)
+
+    def _swap(self, table: str, old: Sequence[StoredFile], new: Sequence[DataFile]) -> int:
+        handle = self._admitted(table, None, None)
+        there = {file.path for day in {file.day for file in old} for file in files_of(handle, table, day)}
+        if gone := [file.path for file in old if file.path not in there]:
+            raise CommitConflictError(f"{table}: {len(gone)} of {len(old)} files are no longer part of it")
+        changes = [file.removed(table) for file in old] + [file.added(table, new_rows=False) for file in new]
+        try:
+            return self._write(handle, table, _actions(table, changes), None)
+        except CommitFailedError as error:
+            self._admitted(table, None, None)
+            raise CommitConflictError(f"{table}: {error}") from error
 
     def _append(
         self, table: str, act: _Act, versions: Mapping[str, int] | None, expected: Mapping[str, int] | None
@@ -172,11 +200,11 @@ def _rows(rows: pa.Table, **how: Any) -> _Act:
     return lambda handle, marks: write_deltalake(handle, rows, writer_properties=zstd, commit_properties=marks, **how)
 
 
-def _additions(table: str, files: Sequence[AddAction]) -> _Act:
-    """Return the commit that adds files."""
+def _actions(table: str, changes: Sequence[AddAction | RemoveAction]) -> _Act:
+    """Return the commit that adds and removes files."""
     partition = TABLES[table].partition
     return lambda handle, marks: handle.create_write_transaction(
-        list(files), "append", handle.schema(), partition, commit_properties=marks
+        list(changes), "append", handle.schema(), partition, commit_properties=marks
     )
 
 

@@ -27,6 +27,7 @@ TIME_COLUMN: Final = {
     "quarantine": "received_at",
     "completeness": "hour",
     "activity": "hour",
+    "seals": "event_day",
     "facts": "period_start",
     "summaries": "period_start",
     "deliveries": "period_start",
@@ -110,7 +111,7 @@ def bounded(table: Table, tenant: str, first: datetime, last: datetime, settings
     if column is None:
         return rows
     time = ds.field(column)
-    if column == "period_start":
+    if column == table.partition:
         return rows.filter((time >= pa.scalar(first.date())) & (time <= pa.scalar(last.date())))
     if column == "hour":
         first = first.replace(minute=0, second=0, microsecond=0)

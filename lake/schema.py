@@ -152,6 +152,17 @@ ACTIVITY: Final = (
     Column("denied", "int64", False, "Occurrences that the kernel refused (EACCES, EPERM)"),
 )  # fmt: skip
 
+SEALS: Final = (
+    Column("event_day", "date", False, "The sealed day, UTC; the partition"),
+    Column("seal", "string", False, "Names the day's files: it holds where each is `sealed-<seal>-<number>`"),
+    Column("rows", "int64", False, "Rows of `events` that were sealed"),
+    Column("events", "int64", False, "Occurrences that they stand for"),
+    Column("files", "int64", False, "Files that hold them"),
+    Column("bytes", "int64", False, "Their size", "bytes"),
+    Column("checksum", "string", False, "SHA-256 over the rows in their order, however they are cut", "hex"),
+    Column("sealed_at", "timestamp", False, "When", "µs"),
+)  # fmt: skip
+
 _PERIOD: Final = (
     Column("period_start", "date", False, "First day of the period; the partition"),
     Column("period", "string", False, "How long it is", domain=("day", "week")),
@@ -217,6 +228,7 @@ TABLES: Final[dict[str, Table]] = {
         Table("hosts", HOSTS, None, ("last_seen",), "Every host that ever sent"),
         Table("completeness", COMPLETENESS, "event_day", ("hour",), "Host by hour: how much of it we know"),
         Table("activity", ACTIVITY, "event_day", ("hour",), "Hour by host by operation"),
+        Table("seals", SEALS, "event_day", ("sealed_at",), "Which days are sealed, and what a replay must come to"),
         Table("facts", FACTS, "period_start", ("made_at",), "What a summary rests on"),
         Table("summaries", SUMMARIES, "period_start", ("made_at",), "What a summary said, and who wrote it"),
         Table("deliveries", DELIVERIES, "period_start", ("delivered_at",), "To whom it went"),

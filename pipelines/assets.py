@@ -13,6 +13,7 @@ from pipelines.gate import admit
 from pipelines.partitions import DAYS
 from pipelines.resources import Platform, PlatformResource
 from pipelines.rollups.day import roll_activity, roll_completeness
+from pipelines.sealed_day import sealed_day
 from pipelines.summaries.day import deliver, make_facts, write_summary
 from pipelines.summaries.template import TemplateWriter
 from pipelines.tables import TenantTables
@@ -129,9 +130,9 @@ def _for_day(
 
 @dg.asset(partitions_def=DAYS, group_name=GROUP, kinds={"polars"}, description="Hour by host by operation.")
 def activity(
-    context: dg.AssetExecutionContext, platform: PlatformResource, day_checks: Tenants
+    context: dg.AssetExecutionContext, platform: PlatformResource, sealed_day: Tenants
 ) -> dg.MaterializeResult[Tenants]:
-    return _for_day(context, platform, day_checks, roll_activity)
+    return _for_day(context, platform, sealed_day, roll_activity)
 
 
 @dg.asset(
@@ -141,9 +142,9 @@ def activity(
     description="Host by hour: seen, captured, filtered, lost by cause, unaccounted, and the verdict.",
 )
 def completeness(
-    context: dg.AssetExecutionContext, platform: PlatformResource, day_checks: Tenants
+    context: dg.AssetExecutionContext, platform: PlatformResource, sealed_day: Tenants
 ) -> dg.MaterializeResult[Tenants]:
-    return _for_day(context, platform, day_checks, roll_completeness)
+    return _for_day(context, platform, sealed_day, roll_completeness)
 
 
 @dg.asset(
@@ -185,6 +186,7 @@ ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [
     staged_segments,
     events,
     day_checks,
+    sealed_day,
     activity,
     completeness,
     facts,

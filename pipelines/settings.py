@@ -30,6 +30,9 @@ class PipelineSettings(HomeSettings):
     sensor_interval_s: int = Field(
         default=5, ge=1, description="Seconds between two looks of the sensor that starts landing runs."
     )
+    shards: int = Field(
+        default=8, ge=1, description="Steps into which the tenants of a day are hashed where a day's work is sharded."
+    )
     first_day: date = Field(default=date(2026, 1, 1), description="The first day that has a partition, UTC.")
     reopened_days: int = Field(
         default=8,

@@ -56,21 +56,26 @@ class TenantTables:
         Raises:
             LeaseHeldError: the lease did not come free in time; so it is for the writes below.
         """
-        with self._lease():
+        with self.writer():
             return Snapshot({name: scan(self.tenant, name, settings=self.settings) for name in names})
 
     def replace_day(self, table: str, frame: pl.DataFrame, day: date) -> None:
         """Replace one day's partition of a rollup."""
-        with self._lease() as writer:
+        with self.writer() as writer:
             writer.replace(table, frame, f"{TABLES[table].partition} = '{day.isoformat()}'")
 
     def append(self, table: str, frame: pl.DataFrame) -> None:
         """Append rows to a table whose rows are never changed."""
-        with self._lease() as writer:
+        with self.writer() as writer:
             writer.append(table, frame)
 
     @contextmanager
-    def _lease(self) -> Iterator[Writer]:
+    def writer(self) -> Iterator[Writer]:
+        """Hold the tenant's lease for the length of a `with`, for as short as may be: nothing lands meanwhile.
+
+        Raises:
+            LeaseHeldError: it did not come free in time.
+        """
         deadline = time.monotonic() + self.patience_s
         with ExitStack() as stack:
             while True:

@@ -18,10 +18,12 @@ from kaimon.base.access import Access, reporting_to
 from lake.commits import Writer
 from lake.conditional import require_conditional_put
 from lake.coverage import coverage
-from lake.files import encode, put_file
-from lake.frames import frame_schema
+from lake.files import drop_files, encode, files_of, put_file, read_files, scan_files
+from lake.frames import frame_schema, to_rows
+from lake.ordering import in_order
 from lake.query import run_query
 from lake.reads import scan
+from lake.sealed import SealedFiles
 from lake.settings import LakeSettings, StoreName
 from lake.stores import LocalStore, Store, open_store
 from lake.tables import create_table, open_table
@@ -43,20 +45,29 @@ SILENT = {
 """What touches bytes and leaves no record of its own, and why that is right."""
 
 PURE = {
-    "lake.columns", "lake.frames", "lake.lean", "lake.ocsf", "lake.schema", "lake.describe", "lake.segments",
-    "lake.settings", "lake.reporting", "lake.sandbox",
+    "lake.checksum", "lake.columns", "lake.frames", "lake.lean", "lake.ocsf", "lake.schema", "lake.describe",
+    "lake.segments", "lake.settings", "lake.reporting", "lake.sandbox",
 }  # fmt: skip
 """Modules that are about bytes in memory; the sandbox, whose queries are reported by who starts it; the reporting."""
 
 PURE_FUNCTIONS = {
     "lake.commits.lease_name", "lake.coverage.told", "lake.files.encode", "lake.stores.local_folder",
     "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added", "lake.files.file_schema",
+    "lake.files.StoredFile.removed", "lake.sealed.seal_of", "lake.sealed.choose_encodings",
 }  # fmt: skip
 
 
 def a_file(settings: LakeSettings) -> Any:
     data = encode(pl.LazyFrame(schema=frame_schema("events")), "events")
     return put_file("acme", "events", DAY, data, (0, NOON, NOON), settings)
+
+
+def sealed(settings: LakeSettings, file_bytes: int) -> SealedFiles:
+    values = {pl.String: "x", pl.Date: DAY, pl.Datetime("us", "UTC"): NOON}
+    row = {name: values.get(kind, 1) for name, kind in frame_schema("events").items()}
+    files = SealedFiles("acme", "events", DAY, "s1", settings, file_bytes)
+    files.add(to_rows(pl.DataFrame([row], schema=frame_schema("events")), "events"))
+    return files
 
 
 def emptied(settings: LakeSettings) -> None:
@@ -75,6 +86,17 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     "lake.coverage.coverage": (lambda s: coverage("acme", NOON, NOON, NOON, s), "lake.read"),
     "lake.query.run_query": (lambda s: run_query("acme", "SELECT 1", NOON, datetime.now(UTC), s), "lake.query"),
     "lake.files.put_file": (a_file, "lake.put"),
+    "lake.files.files_of": (lambda s: files_of(create_table("acme", "events", s), "events", DAY), "lake.create"),
+    "lake.files.read_files": (lambda s: read_files("acme", "events", DAY, s), "lake.open"),
+    "lake.files.scan_files": (lambda s: scan_files("acme", "events", [a_file(s)], s), "lake.read"),
+    "lake.files.drop_files": (lambda s: drop_files("acme", "events", [a_file(s)], s), "lake.delete"),
+    "lake.ordering.in_order": (lambda s: list(in_order("acme", "events", [a_file(s)], s)), "lake.read"),
+    "lake.sealed.SealedFiles.add": (lambda s: sealed(s, 1), "lake.put"),
+    "lake.sealed.SealedFiles.close": (lambda s: sealed(s, 1 << 30).close(), "lake.put"),
+    "lake.commits.Writer.swap_files": (
+        lambda s: Writer("acme", 1, s).swap_files("events", [], [a_file(s)]),
+        "lake.replace",
+    ),
     "lake.commits.Writer.versions": (lambda s: Writer("acme", 1, s).versions("events", ["n"]), "lake.open"),
     "lake.commits.Writer.append": (
         lambda s: Writer("acme", 1, s).append("deliveries", pl.DataFrame(schema=frame_schema("deliveries"))),

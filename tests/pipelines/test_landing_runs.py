@@ -151,13 +151,14 @@ print(sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.sta
 """
     answer = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines() == [
-        "activity day_checks True",
-        "completeness day_checks True",
+        "activity sealed_day True",
+        "completeness sealed_day True",
         "day_checks events True",
         "delivery executive_summary True",
         "events staged_segments False",
         "executive_summary facts True",
         "facts activity completeness True",
+        "sealed_day day_checks True",
         "staged_segments False",
         "['close_day', 'land', 'purge_audit', 'sign_audit']",
     ]

@@ -1,0 +1,158 @@
+"""Seals a tenant's day: its rows in order, in few files, in the place of those that landing wrote.
+
+The files are built while others land; the lease is taken to commit them and no longer. Which day needs it is told by
+the files themselves: a sealed one bears its seal's name. So a run that dies anywhere leaves a day that is sealed or
+one that is not, and what it put in vain is in no table.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+
+import polars as pl
+
+from kaimon.base.logs import get_logger
+from lake.checksum import RowsChecksum
+from lake.commits import CommitConflictError, CommitError
+from lake.files import DataFile, StoredFile, drop_files, read_files
+from lake.frames import to_rows
+from lake.ordering import RANGE_ROWS, in_order
+from lake.reads import scan
+from lake.sealed import FILE_BYTES, SealedFiles, seal_of
+from pipelines.frames import conform
+from pipelines.tables import TenantTables
+from pipelines.tenant_loop import Counts
+from tenancy.leases import LeaseHeldError
+
+TABLE: Final = "events"
+NIGHT: Final = timedelta(hours=2)
+"""How long after midnight UTC a night begins: then the day before may be sealed, and a late day once more."""
+
+_ATTEMPTS: Final = 3
+
+
+def seal_day(tables: TenantTables, day: date, *, range_rows: int = RANGE_ROWS, file_bytes: int = FILE_BYTES) -> Counts:
+    """Seal a day if it is over and has rows that are in no sealed file; else leave it as it is.
+
+    What lands meanwhile stays beside the sealed files, for the next night.
+
+    Args:
+        tables: the tenant's.
+        day: which.
+        range_rows: rows that are in memory at a time, about.
+        file_bytes: when a file is full.
+
+    Returns:
+        Rows, files and bytes that were sealed; 0 where nothing was to do.
+
+    Raises:
+        lake.commits.CommitError: another writer took over or replaced the day; nothing has changed.
+        lake.stores.StoreError: a file may not be durable; nothing has changed.
+        tenancy.leases.LeaseHeldError: the lease did not come free in time; nothing has changed.
+    """
+    files = read_files(tables.tenant, TABLE, day, tables.settings)
+    if not due(day, files, _newest(tables, day), tables.db.clock()):
+        return {"rows": 0, "files": 0, "bytes": 0}
+    new, told = _build(tables, day, files, range_rows, file_bytes)
+    _commit(tables, day, files, new, told)
+    return {"rows": sum(file.rows for file in new), "files": len(new), "bytes": sum(file.size for file in new)}
+
+
+def due(day: date, files: Sequence[StoredFile], newest: tuple[str, datetime] | None, now: datetime) -> bool:
+    """Say whether a day is to be sealed now.
+
+    Args:
+        day: which, UTC.
+        files: what it consists of.
+        newest: the name and the moment of its newest seal, if it has one.
+        now: aware.
+    """
+    start = datetime.combine(day, time(), UTC)
+    if now < start + timedelta(days=1) + NIGHT:
+        return False
+    seals = {seal_of(file) for file in files}
+    if not files or (newest and seals == {newest[0]}):
+        return False
+    # A seal whose files never came into the table has sealed nothing.
+    return newest is None or newest[0] not in seals or newest[1] < _last_night(now)
+
+
+def checksum_of(tables: TenantTables, day: date) -> str | None:
+    """Return the checksum of a day's rows in order; None if it is not sealed or rows have landed since."""
+    seals = scan(tables.tenant, "seals", day, day, tables.settings).select("seal", "checksum").collect().rows()
+    there = {seal_of(file) for file in read_files(tables.tenant, TABLE, day, tables.settings)}
+    return next((checksum for seal, checksum in seals if there == {seal}), None)
+
+
+def _last_night(now: datetime) -> datetime:
+    tonight = datetime.combine(now.astimezone(UTC).date(), time(), UTC) + NIGHT
+    return tonight if now >= tonight else tonight - timedelta(days=1)
+
+
+def _newest(tables: TenantTables, day: date) -> tuple[str, datetime] | None:
+    rows = scan(tables.tenant, "seals", day, day, tables.settings).select("seal", "sealed_at").collect().rows()
+    return rows[0] if rows else None
+
+
+def _build(
+    tables: TenantTables, day: date, files: Sequence[StoredFile], range_rows: int, file_bytes: int
+) -> tuple[list[DataFile], pl.DataFrame]:
+    """Put the sealed files, and return them with the row of `seals` that tells of them."""
+    seal = uuid.uuid4().hex
+    target = SealedFiles(tables.tenant, TABLE, day, seal, tables.settings, file_bytes)
+    checksum, rows, events = RowsChecksum(TABLE), 0, 0
+    ordered = frozenset(file.path for file in files if seal_of(file))
+    try:
+        for part in in_order(tables.tenant, TABLE, files, tables.settings, is_ordered=ordered, range_rows=range_rows):
+            batch = to_rows(part, TABLE)
+            checksum.add(batch)
+            target.add(batch)
+            rows, events = rows + part.height, events + int(part["count"].sum())
+        new = target.close()
+    except BaseException:
+        drop_files(tables.tenant, TABLE, target.files, tables.settings)
+        raise
+    told = {
+        "event_day": day,
+        "seal": seal,
+        "rows": rows,
+        "events": events,
+        "files": len(new),
+        "bytes": sum(file.size for file in new),
+        "checksum": checksum.hexdigest(),
+        "sealed_at": tables.db.clock(),
+    }
+    return new, conform(pl.DataFrame([told]), "seals")
+
+
+def _commit(
+    tables: TenantTables, day: date, old: Sequence[StoredFile], new: Sequence[DataFile], told: pl.DataFrame
+) -> None:
+    """Say what the seal is, then put its files in the place of the old ones.
+
+    In this order: a seal that is told of and is not there is one that did not come to be, and nobody goes by it.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with tables.writer() as writer:
+                writer.replace("seals", told, f"event_day = '{day.isoformat()}'")
+                writer.swap_files(TABLE, old, new)
+        except LeaseHeldError:
+            drop_files(tables.tenant, TABLE, new, tables.settings)
+            raise
+        except CommitError as error:
+            there = {file.path for file in read_files(tables.tenant, TABLE, day, tables.settings)}
+            if all(file.path in there for file in new):
+                # The commit that failed had been written all the same.
+                return
+            again = isinstance(error, CommitConflictError) and all(file.path in there for file in old)
+            if again and attempt < _ATTEMPTS:
+                get_logger(__name__).warning("seal_commits_anew", tenant=tables.tenant, day=day, attempt=attempt)
+                continue
+            drop_files(tables.tenant, TABLE, new, tables.settings)
+            raise
+        else:
+            return
