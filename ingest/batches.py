@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -58,10 +59,7 @@ async def _sender(call: Call, service: Service) -> HostIdentity:
     token = bearer(call)
     sender = service.authenticator.authenticate_cached(token)
     if sender is None:
-        asked = asyncio.get_running_loop().run_in_executor(
-            service.asking, service.authenticator.authenticate, token, call.source
-        )
-        sender = await asked
+        sender = await service.ask(partial(service.authenticator.authenticate, token, call.source))
     if (warning := sender.subscription.warning) is not None:
         call.headers["Kaimon-Subscription"] = warning
     return sender

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import Annotated, Final
 
@@ -49,7 +48,8 @@ async def take_enrollment(call: Call, service: Service) -> Response:
         source=call.source,
         limiter=service.authenticator.limiter,
     )
-    enrolled = await asyncio.get_running_loop().run_in_executor(service.asking, ask)
+    service.authenticator.require_answers()
+    enrolled = await service.ask(ask)
     call.said.update(tenant=enrolled.tenant_id, agent_id=enrolled.agent_id)
     body = {"agent_id": enrolled.agent_id, "credential": enrolled.credential, "tenant": enrolled.tenant_id}
     return Response(

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from ingest.admission import Admission
 from ingest.commit import CommitRule, Committer
@@ -30,10 +30,15 @@ from lake.stores import Store, open_store
 from tenancy.alarms import alarm_of_lost_access
 from tenancy.credentials import Authenticator
 from tenancy.database import Database, open_database
+from tenancy.refusals import unavailable
 from tenancy.settings import TenancySettings
 
 _FRESH_S: Final = 1.0
 _YOUNG_OBJECTS: Final = 50_000
+_ASK_S: Final = 15.0
+"""How long a request waits for the control database: less than an agent waits for its answer."""
+
+Told = TypeVar("Told")
 
 
 @dataclass
@@ -64,7 +69,21 @@ class Service:
             return "a segment cannot be written"
         if not self.poller.is_alive():
             return "revocations are not looked up"
+        if self.authenticator.stale:
+            return "revocations cannot be looked up: the control database does not answer"
         return None
+
+    async def ask(self, question: Callable[[], Told]) -> Told:
+        """Ask the control database, off the event loop.
+
+        Raises:
+            Problem: 503, it took too long; and what `question` raises.
+        """
+        try:
+            async with asyncio.timeout(_ASK_S):
+                return await asyncio.get_running_loop().run_in_executor(self.asking, question)
+        except TimeoutError as error:
+            raise unavailable("the control database does not answer") from error
 
 
 def new_node(clock: Clock = utc_now) -> str:

@@ -30,6 +30,8 @@ from tenancy.usage import DailyUse, seconds_left
 
 _REMEMBERED: Final = 100_000
 _CHUNK: Final = 500
+_HANGS_S: Final = 2.0
+"""How long a poll may go unanswered before nobody else is made to wait for the database."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Authenticator:
         self._used: set[str] = set()
         self._flushed_at = monotonic()
         self._polled_at = monotonic()
+        self._unanswered_since: float | None = None
         self._key = b""
         with answering_unavailable():
             db.keys.prepare()
@@ -111,7 +114,7 @@ class Authenticator:
             index = index_of(self._key, parse(token, "hst"))
         except TokenFormatError as error:
             raise unauthorized("not a host credential") from error
-        if self._stale():
+        if self.stale:
             raise unavailable("revocations cannot be looked up")
         with self._lock:
             found = self._refused.get(index) or self._known.get(index)
@@ -133,7 +136,7 @@ class Authenticator:
             index = index_of(self._key, parse(token, "hst"))
         except TokenFormatError:
             return None
-        if self._stale():
+        if self.stale:
             return None
         with self._lock:
             found = self._known.get(index)
@@ -151,12 +154,15 @@ class Authenticator:
         """
         # Taken before the look: what is older than this moment has been seen.
         began = self._monotonic()
+        if self._unanswered_since is None:
+            self._unanswered_since = began
         with self._db.reading() as session:
             epoch = read_epoch(session)
             key = self._key if epoch == self._epoch else self._db.keys.index_key(session)
         with self._lock:
             self._move_to(epoch, key)
             self._polled_at = began
+            self._unanswered_since = None
 
     def run_poller(self, stop: threading.Event) -> None:
         """Poll until `stop`, blocking the calling thread; logs when the database goes away and when it is back.
@@ -217,8 +223,20 @@ class Authenticator:
             raise
         self._flushed_at = began
 
-    def _stale(self) -> bool:
+    @property
+    def stale(self) -> bool:
+        """Whether revocations were not looked up for too long, so that nobody is welcome."""
         return self._monotonic() - self._polled_at > self._settings.revocation_grace_s
+
+    def require_answers(self) -> None:
+        """Do not let a request wait for a database that leaves the poller waiting.
+
+        Raises:
+            Problem: 503, it does not answer at the moment.
+        """
+        since = self._unanswered_since
+        if since is not None and self._monotonic() - since > _HANGS_S:
+            raise unavailable("the control database does not answer")
 
     def _move_to(self, epoch: int, key: bytes) -> None:
         if epoch != self._epoch:
@@ -230,6 +248,7 @@ class Authenticator:
     def _look_up(self, token: str, source: str) -> tuple[str, HostIdentity | Refusal]:
         """Return the index under which the database knows the token, and whom it stands for."""
         self.limiter.check(source)
+        self.require_answers()
         today = self._db.clock().date()
         with answering_unavailable(), self._db.reading() as session:
             # The epoch first: at worst an identity is newer than the epoch it is filed under, and forgotten early.

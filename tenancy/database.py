@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from kaimon.base.clock import Clock, utc_now
@@ -79,7 +80,7 @@ def open_database(settings: TenancySettings | None = None, clock: Clock = utc_no
     """
     settings = settings or TenancySettings()
     url = settings.control_url
-    engine = make_engine(url)
+    engine = make_engine(url, settings.database_timeout_s)
     try:
         migrate(engine, url)
     except BaseException:
@@ -88,12 +89,17 @@ def open_database(settings: TenancySettings | None = None, clock: Clock = utc_no
     return Database(engine, settings, clock)
 
 
-def make_engine(url: URL) -> Engine:
-    """Return an engine whose errors never show parameters, and on SQLite whose transactions begin as they should."""
+def make_engine(url: URL, timeout_s: float = 10.0) -> Engine:
+    """Return an engine whose errors never show parameters, and on SQLite whose transactions begin as they should.
+
+    On PostgreSQL nothing takes longer than `timeout_s`, and a server that does not answer is an error soon after.
+    """
     if url.get_backend_name() != "sqlite":
-        # A server that does not answer must be noticed within the time that a worker may answer from memory.
-        patience = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "options": "-c statement_timeout=20s"}
-        return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_timeout=10, connect_args=patience)
+        from tenancy.patience import connect
+
+        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_timeout=timeout_s)
+        event.listen(engine, "do_connect", lambda _dialect, _record, args, options: connect(args, options, timeout_s))
+        return engine
     # Read and write, never create: a file that went away under a running process must not come back empty.
     file = f"file:{quote(str(url.database))}?mode=rw"
     engine = create_engine(
@@ -104,6 +110,11 @@ def make_engine(url: URL) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def plainly(error: DBAPIError) -> str:
+    """Return what the driver said, in one line, without where to read more about it."""
+    return " ".join(str(error.orig).split())
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Final
@@ -36,10 +36,11 @@ def migrate(engine: Engine, url: URL) -> None:
     head = known[-1]
     if _look(engine) == head:
         return
-    with _ALEMBIC_IS_GLOBAL, engine.begin() as connection:
+    with _ALEMBIC_IS_GLOBAL, engine.begin() as connection, ExitStack() as stack:
         if engine.dialect.name == "postgresql":
-            # Waiting for whoever came first is no statement that hangs.
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            from tenancy.patience import patient
+
+            stack.enter_context(patient(connection))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         current = current_revision(connection)
         if current == head:

@@ -27,6 +27,12 @@ class TenancySettings(HomeSettings):
         description="Password of the control database, in place of the URL's; may be a reference: "
         "`aws-secret:NAME#FIELD`.",
     )
+    database_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds that PostgreSQL may take for a statement; a lock is waited for four fifths of that, and a "
+        "server that says nothing at all is given up 2 s later.",
+    )
     token_key_file: Path | None = Field(
         default=None,
         description="File of the 32 random bytes that wrap the data keys if no KMS does, mode 0600; without it, "

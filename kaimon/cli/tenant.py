@@ -19,7 +19,7 @@ from kaimon.base.acting import Actor, acting_as
 from kaimon.base.aws import AwsError
 from kaimon.base.redact import redact
 from kaimon.cli.running import running
-from tenancy.database import Database, open_database
+from tenancy.database import Database, open_database, plainly
 from tenancy.keys import UnusableKeyError
 from tenancy.migrate import NewerDatabaseError
 from tenancy.people import person_of
@@ -40,7 +40,10 @@ def database() -> Iterator[Database]:
             who = Actor(person_of(db, f"login:{login()}"), f"cli:{os.getpid()}", f"req_{secrets.token_hex(8)}")
             with acting_as(who), accessing("command", *running()):
                 yield db
-    except (ValueError, AwsError, UnusableKeyError, NewerDatabaseError, DBAPIError, OSError) as error:
+    except DBAPIError as error:
+        print(f"error: the control database: {redact(plainly(error))}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except (ValueError, AwsError, UnusableKeyError, NewerDatabaseError, OSError) as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
 
