@@ -1,8 +1,11 @@
 package enrich
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,8 +68,34 @@ func TestAProgramIsRememberedUntilItExecutesAnother(t *testing.T) {
 	}
 	p.Of(&decode.Record{PID: 2})
 	p.Of(&decode.Record{PID: 3})
-	if len(p.known) != 2 || p.recent.Len() != 2 {
-		t.Errorf("%d are remembered", len(p.known))
+	if len(p.at) != 2 || len(p.all) != 3 {
+		t.Errorf("%d are remembered", len(p.at))
+	}
+}
+
+func TestTheProgramsSeenLastAreTheOnesRemembered(t *testing.T) {
+	const most = 5
+	p := NewProcesses(most)
+	var order []uint32 // as it should be, the latest last
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2_000 {
+		pid := random.Uint32N(2 * most)
+		if i := slices.Index(order, pid); i >= 0 {
+			order = slices.Delete(order, i, i+1)
+		}
+		order = append(order, pid)
+		order = order[max(0, len(order)-most):]
+		exe := fmt.Appendf(nil, "%d/", pid)
+		if got := p.Of(&decode.Record{PID: pid, Has: decode.HasExe, Exe: exe}); string(got.Exe) != fmt.Sprintf("/%d", pid) {
+			t.Fatalf("%d runs %q", pid, got.Exe)
+		}
+		var kept []uint32
+		for i := p.all[0].later; i != 0; i = p.all[i].later {
+			kept = append(kept, p.all[i].key.pid)
+		}
+		if !slices.Equal(kept, order) || len(p.at) != len(order) {
+			t.Fatalf("%v are remembered, not %v", kept, order)
+		}
 	}
 }
 
