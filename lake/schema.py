@@ -86,7 +86,7 @@ BATCHES: Final = (
     Column("quarantined", "int64", False, "Well-formed rows that landing put into quarantine"),
     Column("first_time", "timestamp", True, "Earliest event in it", "µs"),
     Column("last_time", "timestamp", True, "Latest event in it", "µs"),
-    Column("outcome", "string", False, "What became of it", domain=("landed", "duplicate", "conflict")),
+    Column("outcome", "string", False, "What became of it", domain=("landed", "duplicate", "conflict", "replayed")),
     Column("node", "string", False, "The ingest process that staged it"),
     Column("segment_seq", "int64", False, "Its segment's number at that node"),
     Column("segment_digest", "string", False, "SHA-256 of that segment", "hex"),
@@ -100,7 +100,8 @@ QUARANTINE: Final = (
     Column("load_id", "string", False, "Its load"),
     Column("batch_seq", "int64", False, "Its batch"),
     Column("line", "int64", False, "Its line in the body; the header is line 1"),
-    Column("code", "string", False, "Why, in a word that programs may branch on"),
+    Column("code", "string", False, "Why, in a word that programs may branch on; `replayed`: a mark that the line of "
+           "this place has left quarantine"),
     Column("detail", "string", False, "Why, for people"),
     Column("raw", "string", False, "The line as it came; odd bytes escaped, lossless"),
     Column("node", "string", False, "The ingest process that staged it"),

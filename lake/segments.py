@@ -69,6 +69,8 @@ class BatchRecord:
     rejected: int
     first_time: int | None = None
     last_time: int | None = None
+    replay_of: list[Any] | None = None
+    """For lines that left quarantine: `[node, sequence]` of the segment that brought them."""
 
     @property
     def identity(self) -> tuple[str, str, int]:

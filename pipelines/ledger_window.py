@@ -35,7 +35,9 @@ class LedgerWindow:
         first, last = self.cut["first_time"].min(), self.cut["last_time"].max()
         if not isinstance(first, datetime) or not isinstance(last, datetime):
             return None
-        return first.date(), last.date()
+        # Lines that left quarantine may lie outside; they are of about the time of the others, or of their arrival.
+        arrived = self.cut["received_day"].to_list()
+        return min(first.date(), *arrived), max(last.date(), *arrived)
 
     def events(self, tables: Snapshot) -> pl.LazyFrame:
         """Return the rows of `events` that the batches of `cut` brought, whatever their day."""

@@ -16,6 +16,10 @@ STAGED: Final = [*BATCH, "node", "segment_seq"]
 CONFLICT: Final = "batch_conflict"
 """The reason landing gives for the lines of a batch whose number had landed with other contents."""
 
+REPLAYED: Final = "replayed"
+"""What a mark says: the line of this place has left quarantine and is in `events`."""
+
+_PLACE: Final = [*STAGED, "line"]
 _NUMBERS: Final = {"cpu": pl.Int32, "seq": pl.Int64, "count": pl.Int64}
 LINES: Final = {
     "agent_id": pl.String,
@@ -27,13 +31,24 @@ LINES: Final = {
 }
 
 
+def still_there(quarantine: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of `quarantine` that are lines, without those that have left it."""
+    left = quarantine.filter(pl.col("code") == REPLAYED)
+    return quarantine.filter(pl.col("code") != REPLAYED).join(left, on=_PLACE, how="anti", maintain_order="left")
+
+
+def released(quarantine: pl.DataFrame) -> pl.DataFrame:
+    """Return how many lines of each batch have left quarantine: `BATCH`, `released`."""
+    return quarantine.filter(pl.col("code") == REPLAYED).group_by(BATCH).agg(released=pl.len().cast(pl.Int64))
+
+
 def read_quarantined(quarantine: pl.DataFrame) -> pl.DataFrame:
-    """Return one row a quarantined line: `STAGED`, and `cpu`, `seq`, `count`, all three null where it is unreadable.
+    """Return one row a line in quarantine: `STAGED`, and `cpu`, `seq`, `count`, all three null where it is unreadable.
 
     A line that arrived was delivered, whatever it says. One that cannot be read counts as one row and one event of
     its load, on a CPU that nobody knows. Lines of a conflicting batch belong to no landed one and are left out.
     """
-    quarantine = quarantine.filter(pl.col("code").ne_missing(CONFLICT))
+    quarantine = still_there(quarantine.filter(pl.col("code").ne_missing(CONFLICT)))
     numbers = pl.DataFrame([_parse(raw) for raw in quarantine["raw"]], schema=_NUMBERS, orient="row")
     return quarantine.select(STAGED).hstack(numbers)
 

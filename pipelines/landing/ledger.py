@@ -15,7 +15,7 @@ from lake.segments import BatchRecord, Segment
 from lake.settings import LakeSettings
 
 Identity = tuple[str, str, int]
-Outcome = Literal["landed", "duplicate", "conflict"]
+Outcome = Literal["landed", "duplicate", "conflict", "replayed"]
 
 _LAST_MOMENT: Final = to_micros(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
 """An agent's clock may say anything; later than this no reader's calendar goes."""
@@ -49,7 +49,8 @@ def landed_digests(tenant: str, records: Iterable[BatchRecord], settings: LakeSe
 def outcomes(segments: Iterable[Segment], known: Mapping[Identity, str]) -> list[list[Outcome]]:
     """Return what becomes of each segment's batches, in order: the first of an identity lands.
 
-    A later one of the same digest is a `duplicate`; of another digest, a `conflict`: both are kept, one apart.
+    A later one of the same digest is a `duplicate`; of another digest, a `conflict`: both are kept, one apart. Lines
+    that leave quarantine are `replayed`: they are a part of a batch that has landed.
     """
     digests = dict(known)
     verdicts: list[list[Outcome]] = []
@@ -57,7 +58,9 @@ def outcomes(segments: Iterable[Segment], known: Mapping[Identity, str]) -> list
         verdicts.append([])
         for record in segment.batches:
             outcome: Outcome = "landed"
-            if record.identity in digests:
+            if record.replay_of is not None:
+                outcome = "replayed" if record.identity in digests else "conflict"
+            elif record.identity in digests:
                 outcome = "duplicate" if digests[record.identity] == record.digest else "conflict"
             else:
                 digests[record.identity] = record.digest

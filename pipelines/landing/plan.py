@@ -13,6 +13,7 @@ from kaimon.base.escape import escape
 from lake.frames import frame_schema
 from lake.schema import EVENTS
 from lake.segments import Segment
+from pipelines.checks.quarantined import REPLAYED
 from pipelines.landing.ledger import Identity, Outcome, ledger_rows, outcomes
 from pipelines.landing.rules import AHEAD, BEHIND, judge
 
@@ -20,6 +21,8 @@ _LINE: Final = tuple(column for column in EVENTS if column.source == "event")
 _BATCH: Final = ["agent_id", "load_id", "batch_seq"]
 _EVENTS: Final = frame_schema("events")
 _QUARANTINE: Final = frame_schema("quarantine")
+_KEPT: Final[tuple[Outcome, ...]] = ("landed", "replayed")
+_LEFT: Final = "has left quarantine"
 _CONFLICT: Final = "another batch of this number, with other contents, has landed"
 
 
@@ -37,8 +40,9 @@ class Day:
 class Plan:
     """Rows of three tables, in order of node, sequence and position; `targets` is the last sequence of each node.
 
-    `days` are the rows of `events` by partition, `by_batch` how many each batch brings there (`agent_id`, `load_id`,
-    `batch_seq`, `len`). The same segments and the same ledger give the same plan, but for `batches.landed_at`.
+    `days` are the rows of `events` by partition, `by_batch` how many each landed batch brings there (`agent_id`,
+    `load_id`, `batch_seq`, `len`). The same segments and the same ledger give the same plan, but for
+    `batches.landed_at`.
     """
 
     targets: dict[str, int]
@@ -55,7 +59,7 @@ class Plan:
     @property
     def touched(self) -> set[date]:
         """The UTC days that this touches: of its events, and of its landed batches' cutting and arrival."""
-        landed = self.batches.filter(pl.col("outcome") == "landed")
+        landed = self.batches.filter(pl.col("outcome").is_in(_KEPT))
         return set(self.days) | batch_days(landed)
 
 
@@ -107,14 +111,19 @@ def _sort_out(segment: Segment, verdict: Sequence[Outcome]) -> _SortedOut:
     kept = segment.scan()
     if bad.height:
         kept = _judged(segment, verdict).filter(pl.col("code").is_null())
-    elif "landed" in verdict and set(verdict) != {"landed"}:
-        kept = kept.filter(_of(verdict, "landed"))
+    elif not set(verdict) <= set(_KEPT):
+        kept = kept.filter(_of(verdict, *_KEPT))
     told = good.group_by("event_day").agg(rows=pl.len(), first=pl.col("time").min(), last=pl.col("time").max())
-    whole = segment.scan().join(bad.lazy(), on=["batch", "line"], how="inner", maintain_order="left")
+    # A replayed line that is bad again is where it was.
+    anew = bad.filter(~_of(verdict, "replayed")).lazy()
+    whole = segment.scan().join(anew, on=["batch", "line"], how="inner", maintain_order="left")
     refused = _refused(segment, verdict)
     some = bad.height or refused.height
     quarantine = _quarantine(segment, whole.collect(), refused) if some else pl.DataFrame(schema=_QUARANTINE)
-    by_batch = good.group_by("batch").len().join(_identities(segment), on="batch").select(*_BATCH, "len")
+    if "replayed" in verdict:
+        quarantine = pl.concat([quarantine, _marks(segment, good.filter(_of(verdict, "replayed")))])
+    brought = good.filter(_of(verdict, "landed")).group_by("batch").len()
+    by_batch = brought.join(_identities(segment), on="batch").select(*_BATCH, "len")
     return _SortedOut(kept.select(_EVENTS.names()), told.sort("event_day"), by_batch, bad, quarantine)
 
 
@@ -140,7 +149,7 @@ def _of(verdict: Sequence[Outcome], *wanted: Outcome) -> pl.Expr:
 def _judged(segment: Segment, verdict: Sequence[Outcome]) -> pl.LazyFrame:
     """Return the rows of batches that are no duplicates, with why they do not land, if they do not."""
     conflict = _of(verdict, "conflict")
-    return judge(segment.scan().filter(_of(verdict, "landed", "conflict"))).with_columns(
+    return judge(segment.scan().filter(_of(verdict, *_KEPT, "conflict"))).with_columns(
         code=pl.when(conflict).then(pl.lit("batch_conflict")).otherwise("code"),
         detail=pl.when(conflict).then(pl.lit(_CONFLICT)).otherwise("detail"),
     )
@@ -148,6 +157,24 @@ def _judged(segment: Segment, verdict: Sequence[Outcome]) -> pl.LazyFrame:
 
 def _refused(segment: Segment, verdict: Sequence[Outcome]) -> pl.DataFrame:
     return segment.rejected.filter(_of(verdict, "landed", "conflict"))
+
+
+def _marks(segment: Segment, released: pl.DataFrame) -> pl.DataFrame:
+    """Return a `quarantine` row for each replayed line, in its place: where it was, that it has left."""
+    places = pl.DataFrame(
+        [(index, *record.replay_of) for index, record in enumerate(segment.batches) if record.replay_of is not None],
+        schema={"batch": pl.Int32, "node": pl.String, "segment_seq": pl.Int64},
+        orient="row",
+    )
+    return (
+        released.select("batch", pl.col("line").cast(pl.Int64))
+        .join(_identities(segment), on="batch")
+        .join(places, on="batch")
+        .sort("batch", "line")
+        .with_columns(pl.col("received_at").cast(pl.Datetime("us", "UTC")), code=pl.lit(REPLAYED), detail=pl.lit(_LEFT))
+        .with_columns(received_day=pl.col("received_at").dt.date(), raw=pl.lit(""))
+        .select(_QUARANTINE.names())
+    )
 
 
 def _quarantine(segment: Segment, rows: pl.DataFrame, refused: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import polars as pl
 
 from lake.columns import CAUSES
 from pipelines.checks.ledger import BATCH, LOST_EVENTS, LOST_ROWS, deltas
-from pipelines.checks.quarantined import STAGED, read_quarantined
+from pipelines.checks.quarantined import STAGED, read_quarantined, released
 from pipelines.frames import conform, empty
 from pipelines.rollups.spans import KINDS, by_hour, spans
 
@@ -20,10 +20,18 @@ _SUMS: Final = ["seen", "arrived", "filtered", "pending", *LOST_EVENTS, "lost_ro
 def arrivals(events: pl.LazyFrame, quarantine: pl.DataFrame) -> pl.DataFrame:
     """Return what arrived in each batch, from the tables: `BATCH`, `node`, `segment_seq`, `rows`, `arrived`.
 
-    `rows` are rows or lines, `arrived` occurrences. `node` and `segment_seq` are null for events, whose batch is
-    the one that landed. A quarantined line that does not say its count stands for one.
+    `rows` are rows or lines, without those that came out of quarantine later; `arrived` are occurrences. `node` and
+    `segment_seq` are null for events, whose batch is the one that landed. A quarantined line that does not say its
+    count stands for one.
     """
-    rows = events.group_by(BATCH).agg(rows=pl.len().cast(pl.Int64), arrived=pl.col("count").sum()).collect()
+    rows = (
+        events.group_by(BATCH)
+        .agg(rows=pl.len().cast(pl.Int64), arrived=pl.col("count").sum())
+        .collect()
+        .join(released(quarantine), on=BATCH, how="left")
+        .with_columns(rows=pl.col("rows") - pl.col("released").fill_null(0))
+        .drop("released")
+    )
     lines = (
         read_quarantined(quarantine)
         .group_by(STAGED)

@@ -12,6 +12,7 @@ import polars as pl
 from dashboards.reports.html import render_html
 from dashboards.reports.page import Change
 from pipelines.checks.accounting import account, accounting_line
+from pipelines.checks.quarantined import REPLAYED
 from pipelines.clones import find_clones
 from pipelines.frames import conform
 from pipelines.ledger_window import read_window
@@ -105,6 +106,10 @@ def deliver(tables: TenantTables, day: date, folder: Path) -> Counts:
     return {"delivered": waiting.height, "delivered_before": len(done)}
 
 
+_LINES: Final = pl.len().cast(pl.Int64) - 2 * (pl.col("code") == REPLAYED).sum().cast(pl.Int64)
+"""Lines in quarantine: each mark stands beside the line that has left."""
+
+
 def _gather(tables: TenantTables, snapshot: Snapshot, day: date) -> Day:
     window = read_window(snapshot, day)
     accounting = account(window.events(snapshot), window.cut, window.quarantine(snapshot), window.baseline)
@@ -119,7 +124,7 @@ def _gather(tables: TenantTables, snapshot: Snapshot, day: date) -> Day:
         paths=int(events.select(pl.col("path").n_unique()).collect().item()),
         processes=busiest(events, "process"),
         users=busiest(events, "user"),
-        quarantined=int(snapshot.scan("quarantine", day, day).select(pl.len()).collect().item()),
+        quarantined=int(snapshot.scan("quarantine", day, day).select(_LINES).collect().item()),
         cloned=len({clone.agent_id for clone in find_clones(arrived.collect())}),
         blind_spots=spots["blind_spots"].to_list(),
         accounting=accounting_line(accounting),

@@ -12,6 +12,7 @@ import polars as pl
 
 from lake.columns import CAUSES
 from lake.schema import OPERATIONS
+from pipelines.checks.quarantined import REPLAYED
 from pipelines.summaries.blind_spots import known
 from pipelines.summaries.document import VERSION, Entity, Facts, Hour, Status, Unit, Value
 from pipelines.summaries.numbers import show_change, show_count, show_percent
@@ -32,6 +33,8 @@ _MENTION_IF_ANY: Final = (
     "quarantine.lines",
     "events.denied",
 )
+LINES_SQL: Final = f"count(*) - 2 * count(*) FILTER (WHERE code = '{REPLAYED}')"
+"""Lines in quarantine: each mark stands beside the line that has left."""
 _LOST: Final = " + ".join(f"lost_{cause}" for cause in CAUSES)
 _LOADS: Final = (
     "SELECT agent_id, load_id, min(sent_at) AS sent, max(sent_at) AS sent_last, min(received_at) AS received, "
@@ -177,7 +180,7 @@ class _Values:
             f" AS value FROM completeness WHERE {self.on()}"
         )
         self.put("coverage.share", "Delivered of what was seen and kept", "percent", share, show_percent(share), sql)
-        self.count("quarantine.lines", "Lines in quarantine", "lines", self.today.quarantined, "quarantine", "count(*)")
+        self.count("quarantine.lines", "Lines in quarantine", "lines", self.today.quarantined, "quarantine", LINES_SQL)
         clones = (
             f"WITH loads AS ({_LOADS} AND {self.on('batches')} GROUP BY 1, 2) SELECT count(DISTINCT a.agent_id) AS "
             f"value FROM loads a JOIN loads b ON {_TAKE_TURNS}"
