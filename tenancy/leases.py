@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Row, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
 
 from kaimon.base.logs import get_logger
 from tenancy.database import Database
@@ -61,28 +62,40 @@ def acquire(db: Database, name: str, holder: str, ttl_s: float) -> Lease | None:
         ttl_s: how long it lasts unless renewed.
     """
     with db.transaction() as session:
-        # The time after the lock was granted: one that waited for it must not judge by when it came.
-        now = db.clock()
-        expires_at = now + timedelta(seconds=ttl_s)
-        fresh = {"holder": holder, "ttl_s": ttl_s, "expires_at": expires_at}
-        row = session.execute(select(LEASES).where(LEASES.c.name == name).with_for_update()).first()
-        if row is None:
-            taken = session.execute(
-                insert_into(LEASES, db.dialect)
-                .values(name=name, **fresh, fence=1)
-                .on_conflict_do_nothing()
-                .returning(LEASES.c.fence)
-            ).scalar()
-        elif _free(row, now):
-            taken = session.execute(
-                update(LEASES)
-                .where(LEASES.c.name == name)
-                .values(**fresh, fence=LEASES.c.fence + 1)
-                .returning(LEASES.c.fence)
-            ).scalar()
-        else:
-            taken = None
+        return take(db, session, name, holder, ttl_s)
+
+
+def take(db: Database, session: Session, name: str, holder: str, ttl_s: float) -> Lease | None:
+    """Take a lease as `acquire` does, in the transaction of what it is taken for."""
+    # The time after the lock was granted: one that waited for it must not judge by when it came.
+    now = db.clock()
+    expires_at = now + timedelta(seconds=ttl_s)
+    fresh = {"holder": holder, "ttl_s": ttl_s, "expires_at": expires_at}
+    row = session.execute(select(LEASES).where(LEASES.c.name == name).with_for_update()).first()
+    if row is None:
+        taken = session.execute(
+            insert_into(LEASES, db.dialect)
+            .values(name=name, **fresh, fence=1)
+            .on_conflict_do_nothing()
+            .returning(LEASES.c.fence)
+        ).scalar()
+    elif _free(row, now):
+        taken = session.execute(
+            update(LEASES)
+            .where(LEASES.c.name == name)
+            .values(**fresh, fence=LEASES.c.fence + 1)
+            .returning(LEASES.c.fence)
+        ).scalar()
+    else:
+        taken = None
     return None if taken is None else Lease(name, holder, int(taken), expires_at, ttl_s)
+
+
+def holder_of(db: Database, name: str) -> str | None:
+    """Return who holds a lease now, for people to read; None if nobody does."""
+    with db.reading() as session:
+        row = session.execute(select(LEASES).where(LEASES.c.name == name)).first()
+    return None if row is None or _free(row, db.clock()) else str(row.holder)
 
 
 def _free(row: Row[Any], now: datetime) -> bool:

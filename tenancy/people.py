@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import secrets
+from typing import Final
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from tenancy.database import Database
-from tenancy.tables import PEOPLE, insert_into
+from tenancy.tables import AUDIT_RECORDS, PEOPLE, insert_into
+
+OPERATOR: Final = "login:"
+"""What the name of somebody begins with who works on this machine; all others are customers' people."""
 
 
 def person_of(db: Database, name: str) -> str:
@@ -33,3 +38,21 @@ def forget_name(db: Database, person_id: str) -> None:
     """Remove a person's name; what they did stays, under a number that nobody can resolve any more."""
     with db.transaction() as session:
         session.execute(update(PEOPLE).where(PEOPLE.c.person_id == person_id).values(name=None))
+
+
+def forget_strangers(session: Session, chain: str) -> int:
+    """Remove the names of people who acted on this chain and on no other, and return how many.
+
+    Operators keep theirs: who erased a customer's data must not be erased with it.
+    """
+    named = session.execute(select(PEOPLE.c.person_id, PEOPLE.c.name).where(PEOPLE.c.name.is_not(None))).all()
+    forgotten = 0
+    for person_id, name in named:
+        if name.startswith(OPERATOR):
+            continue
+        acted = AUDIT_RECORDS.c.body.contains(f'"actor":"{person_id}"', autoescape=True)
+        chains = set(session.execute(select(AUDIT_RECORDS.c.chain).where(acted).distinct()).scalars())
+        if chains == {chain}:
+            session.execute(update(PEOPLE).where(PEOPLE.c.person_id == person_id).values(name=None))
+            forgotten += 1
+    return forgotten

@@ -80,6 +80,17 @@ class TenancySettings(HomeSettings):
         description="File of the Ed25519 key (32 bytes, mode 0600) that signs the audit chains' heads; without it, "
         "`keys/audit.key` in the home. Made on first use.",
     )
+    receipt_key: SecretStr | None = Field(
+        default=None,
+        description="Ed25519 key, as PEM (PKCS#8) without a password, that signs the receipts of erasures, or a "
+        "reference to a secret that holds it: `aws-secret:NAME` or `aws-secret:NAME#FIELD`. Without it, "
+        "`KAIMON_RECEIPT_KEY_FILE`.",
+    )
+    receipt_key_file: Path | None = Field(
+        default=None,
+        description="File of that key (32 bytes, mode 0600); without it, `keys/receipt.key` in the home. Made on first "
+        "use.",
+    )
 
     @property
     def control_url(self) -> URL:
@@ -106,3 +117,8 @@ class TenancySettings(HomeSettings):
     def audit_key_path(self) -> Path:
         """Where the key lies that signs the audit chains' heads."""
         return self.audit_key_file or self.home / "keys" / "audit.key"
+
+    @property
+    def receipt_key_path(self) -> Path:
+        """Where the key lies that signs receipts, if no setting holds it."""
+        return self.receipt_key_file or self.home / "keys" / "receipt.key"

@@ -216,6 +216,20 @@ PEOPLE: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+# One a tenant, for ever: an id that was erased is never given again. `found` is what was deleted, in numbers.
+ERASURES: Final = Table(
+    "erasures",
+    METADATA,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("erasure_id", String(40), nullable=False, unique=True),
+    Column("reason", String(16), nullable=False),
+    Column("begun_by", String(40), nullable=False),
+    Column("begun_at", UtcDateTime, nullable=False),
+    Column("found", JSON, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("receipt", String(64)),
+)
+
 AUDIT_HEADS: Final = Table(
     "audit_heads",
     METADATA,

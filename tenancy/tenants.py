@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict, Unpack
 
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.settings import TenancySettings
 from tenancy.subscriptions import COLUMNS, STATES, moment
-from tenancy.tables import HOSTS, TENANTS, insert_into, select_record
+from tenancy.tables import ERASURES, HOSTS, TENANTS, insert_into, select_record
 from tenancy.usage import events_of
 
 TENANT_ID: Final = re.compile(r"[a-z][a-z0-9-]{1,38}[a-z0-9]")
@@ -60,7 +61,7 @@ def create_tenant(
     """Make a tenant; its name is its id where none is given.
 
     Raises:
-        ValueError: a bad id, subscription or terms, or an id that is taken.
+        ValueError: a bad id, subscription or terms, or an id that is taken, or was before its tenant was erased.
     """
     if not TENANT_ID.fullmatch(tenant_id):
         raise ValueError(
@@ -71,6 +72,7 @@ def create_tenant(
     agreed = _agree(None, subscription, terms, now, db.settings)
     tenant = Tenant(tenant_id=tenant_id, name=name or tenant_id, created_at=now, **agreed)
     with db.transaction() as session:
+        _refuse_erased(session, tenant_id)
         new = insert_into(TENANTS, db.dialect).values(**vars(tenant)).on_conflict_do_nothing()
         if session.execute(new.returning(TENANTS.c.tenant_id)).first() is None:
             raise ValueError(f"tenant {tenant_id!r} exists already")
@@ -114,10 +116,16 @@ def set_subscription(db: Database, tenant_id: str, state: str | None = None, **t
         found = session.execute(select(*COLUMNS).where(mine).with_for_update()).first()
         if found is None:
             raise ValueError(f"there is no tenant {tenant_id!r}")
+        _refuse_erased(session, tenant_id)
         agreed = _agree(found._asdict(), state or found.subscription, terms, db.clock(), db.settings)
         session.execute(update(TENANTS).where(mine).values(agreed))
         append(db, session, tenant_id, "subscription.change", tenant_id, **_told(agreed))
         bump_epoch(session)
+
+
+def _refuse_erased(session: Session, tenant_id: str) -> None:
+    if session.execute(select(ERASURES.c.erasure_id).where(ERASURES.c.tenant_id == tenant_id)).first() is not None:
+        raise ValueError(f"tenant {tenant_id!r} was erased, or is being; its id is not given again")
 
 
 def _agree(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kaimon.cli.tenant import database
 from tenancy.keyring import DATA
+from tenancy.receipts import public_pem, receipt_key
 from tenancy.roots import FILE
 from tenancy.rotation import Brought, list_keys, reseal, rotate, rotate_index
 
@@ -53,6 +55,17 @@ def reseal_() -> None:
     """Finish a rotation that was cut off: seal with the current data key whatever another one sealed."""
     with database() as db:
         _say(reseal(db))
+
+
+@app.command("receipts")
+def receipts_(out: Annotated[Path | None, typer.Option(help="Write it to this file, not to stdout.")] = None) -> None:
+    """Print the public key that verifies receipts of erasures, as PEM; publish it where customers find it."""
+    with database() as db:
+        text = public_pem(receipt_key(db.settings).public_key())
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text)
 
 
 def _say(brought: Brought) -> None:

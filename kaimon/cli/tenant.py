@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -101,6 +102,44 @@ def subscription(  # noqa: PLR0917 - a command's options
         if state is not None or terms:
             set_subscription(db, tenant_id, state, **terms)
         print("\n".join(_shown(db, tenant_id)))
+
+
+@app.command()
+def erase(
+    tenant_id: Annotated[str, typer.Argument(help="The tenant.", metavar="ID")],
+    confirm: Annotated[str | None, typer.Option(help="The id again: delete it, for good.", metavar="ID")] = None,
+) -> None:
+    """Show what is held of a tenant; with --confirm, refuse it from now on and delete all of it, with a receipt."""
+    from kaimon.cli import erase as erasing
+
+    with database() as db, stores():
+        lines = erasing.show(db, tenant_id) if confirm is None else erasing.erase(db, tenant_id, confirm)
+    print("\n".join(lines))
+
+
+@app.command()
+def receipt(
+    tenant_id: Annotated[str, typer.Argument(help="The tenant that was erased.", metavar="ID")],
+    out: Annotated[Path, typer.Option(help="Write it to this file, and its signature beside it.")],
+) -> None:
+    """Save the receipt of an erasure; `kaimon keys receipts` gives the key that verifies it."""
+    from kaimon.cli import erase as erasing
+
+    with database() as db, stores():
+        print("\n".join(erasing.save_receipt(db, tenant_id, out)))
+
+
+@contextmanager
+def stores() -> Iterator[None]:
+    """Say in a line what a store or a lease is in the way of."""
+    from lake.stores import StoreError
+    from tenancy.compact import NotCompactError
+    from tenancy.leases import LeaseHeldError
+
+    try:
+        yield
+    except (StoreError, LeaseHeldError, NotCompactError) as error:
+        raise ValueError(f"{error}; try again") from error
 
 
 def _shown(db: Database, tenant_id: str) -> list[str]:
