@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -20,6 +21,7 @@ from kaimon.base.problems import PROBLEM_TYPE, Problem
 Route = Callable[[Call], Coroutine[Any, Any, None]]
 _GONE: Final = 499
 """Logged when the client left without waiting for an answer."""
+_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -108,11 +110,17 @@ def _access(call: Call, route: str, status: int, took_s: float) -> Access:
         who=said.get("agent_id"),
         origin=call.source or None,
         request_id=call.request_id,
+        trace=_trace(call),
         status=status,
         took_ms=round(took_s * 1000, 1),
         bytes=said.get("bytes"),
         count=said.get("rows"),
     )
+
+
+def _trace(call: Call) -> str | None:
+    given = call.header(b"traceparent")
+    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
 
 
 async def refuse(call: Call, problem: Problem, drain_bytes: int) -> None:

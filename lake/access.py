@@ -21,10 +21,11 @@ from typing import Final
 import msgspec
 import zstandard
 
-from kaimon.base.access import Access, reporting_to
+from kaimon.base.access import Access, Sink, reporting_to
 from kaimon.base.clock import Clock, utc_now
 from kaimon.base.logs import get_logger
 from kaimon.base.redact import redact
+from kaimon.base.tracing import tracing
 from lake.settings import LakeSettings
 from lake.stores import AlreadyExistsError, Store, silent_store
 
@@ -202,10 +203,18 @@ def access_log(
         on_lost=on_lost,
     )
     try:
-        with reporting_to(log):
+        with tracing(part) as also, reporting_to(log if also is None else partial(_both, log, also)):
             yield log
     finally:
         log.close()
+
+
+def _both(log: AccessLog, also: Sink, record: Access) -> None:
+    log(record)
+    try:
+        also(record)
+    except Exception:  # noqa: BLE001 - no trace is worth what it tells of
+        get_logger(__name__).exception("span_not_made")
 
 
 def read_access(store: Store, first: datetime, last: datetime, tenant: str | None = None) -> Iterator[Access]:

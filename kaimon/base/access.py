@@ -26,7 +26,7 @@ class Access(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `kind`: an API `call`, a `storage` access, a `run` of a step, a `command` of an operator, or the `log` itself.
     `what` was done, to which `object`, of which `tenant`; `outcome` is `ok`, a problem's code or an error's class.
-    `who` (`agt_…`, `prs_…`, `system`) is None for a caller whom nobody knows.
+    `who` (`agt_…`, `prs_…`, `system`) is None for a caller whom nobody knows. `trace` is the caller's `traceparent`.
     """
 
     at: datetime
@@ -38,6 +38,7 @@ class Access(msgspec.Struct, frozen=True, omit_defaults=True):
     who: str | None = None
     origin: str | None = None
     request_id: str | None = None
+    trace: str | None = None
     status: int | None = None
     took_ms: float | None = None
     bytes: int | None = None

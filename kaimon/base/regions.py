@@ -53,6 +53,20 @@ def require_us_endpoint(url: str, region: str) -> str:
     return url
 
 
+def require_https_or_here(url: str) -> str:
+    """Return `url` if it is asked by https, or on this machine.
+
+    Raises:
+        ValueError: it is not, or holds credentials.
+    """
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise ValueError("an address holds no credentials")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_here((parts.hostname or "").lower())):
+        raise ValueError(f"{parts.hostname!r} is not asked by https")
+    return url
+
+
 def _is_here(host: str) -> bool:
     try:
         return ip_address(host).is_loopback

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from kaimon.base.regions import require_us_region
+from kaimon.base.regions import require_https_or_here, require_us_region
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +21,21 @@ class HomeSettings(BaseSettings):
         default=PROJECT_ROOT / "var",
         description="Folder of all local state: control database, keys, staging, lake, outbox, Dagster's own files.",
     )
+
+
+class TracingSettings(HomeSettings):
+    """Where traces go."""
+
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="Address of an OpenTelemetry collector (OTLP over HTTP), such as `http://127.0.0.1:4318`; without "
+        "it there are no traces. `https`, unless it is on this machine. What it gets: ids, counts and times.",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _safe_on_its_way(cls, endpoint: str | None) -> str | None:
+        return endpoint and require_https_or_here(endpoint)
 
 
 class AwsSettings(HomeSettings):
