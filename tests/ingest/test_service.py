@@ -1,4 +1,4 @@
-"""The server as a whole: TLS, health, its document, its logs, overload, and how it starts and stops."""
+"""The server as a whole: health, its document, its logs, overload, and how it starts and stops."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import signal
 import socket
 import ssl
 import threading
-import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -24,46 +22,6 @@ from kaimon.cli.ingest import app as command_line
 from tenancy.database import open_database
 from tenancy.settings import TenancySettings
 from tenancy.tenants import create_tenant
-
-
-def connect(server: Any, version: ssl.TLSVersion) -> str | None:
-    """Speak only this version; return what was agreed on."""
-    context = ssl.create_default_context(cafile=str(server.home / "tls" / "ca.pem"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = context.maximum_version = version
-    # The local library itself would refuse to speak the old versions.
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with (
-        socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as connection,
-    ):
-        return connection.version()
-
-
-def test_tls_1_2_and_1_3_are_spoken(server: Any) -> None:
-    assert connect(server, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
-    assert connect(server, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
-def test_older_tls_is_refused_by_the_server(server: Any, version: ssl.TLSVersion) -> None:
-    with pytest.raises(ssl.SSLError, match=r"(?i)alert|protocol"):
-        connect(server, version)
-
-
-def test_plain_http_is_not_served(server: Any) -> None:
-    with pytest.raises(httpx.TransportError):
-        httpx.get(f"http://127.0.0.1:{server.port}/healthz", timeout=10, trust_env=False)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
-        plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        with contextlib.suppress(ConnectionResetError):
-            assert b"HTTP" not in plain.recv(4096)
-
-
-def test_a_client_that_does_not_know_our_authority_refuses_us(server: Any) -> None:
-    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        httpx.get(f"{server.url}/healthz", trust_env=False)
 
 
 def test_health_and_readiness(server: Any) -> None:

@@ -160,7 +160,7 @@ class Server:
                 start_new_session=True,
             )
         try:
-            wait_until(self._ready, "ingest to be ready", 60)
+            wait_until(self._ready, "ingest to be ready", 150)
         except BaseException:
             self.kill()
             raise
