@@ -22,6 +22,8 @@ from tenancy.database import Database
 from tenancy.tables import AUDIT_HEADS, AUDIT_RECORDS, insert_into, select_record
 
 VERSION: Final = 1
+CHAIN: Final = "_kaimon"
+"""The chain of acts that are no tenant's; no tenant's id begins with `_`."""
 GENESIS: Final = "0" * 64
 """What the first record of a chain names as its predecessor."""
 

@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from tenancy.audit import CHAIN, append
 from tenancy.database import Database
 from tenancy.tables import AUDIT_RECORDS, PEOPLE, insert_into
 
@@ -35,9 +36,22 @@ def names(db: Database) -> dict[str, str]:
 
 
 def forget_name(db: Database, person_id: str) -> None:
-    """Remove a person's name; what they did stays, under a number that nobody can resolve any more."""
+    """Remove a person's name; what they did stays, under a number that nobody can resolve any more.
+
+    Forgetting twice is no error. Whoever acts under that name again is given another number.
+
+    Raises:
+        ValueError: nobody has that number.
+    """
+    mine = PEOPLE.c.person_id == person_id
     with db.transaction() as session:
-        session.execute(update(PEOPLE).where(PEOPLE.c.person_id == person_id).values(name=None))
+        found = session.execute(select(PEOPLE.c.name).where(mine).with_for_update()).first()
+        if found is None:
+            raise ValueError(f"there is no person {person_id!r}")
+        if found.name is None:
+            return
+        session.execute(update(PEOPLE).where(mine).values(name=None))
+        append(db, session, CHAIN, "person.forget", person_id)
 
 
 def forget_strangers(session: Session, chain: str) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, func, or_,
 from sqlalchemy.orm import Session
 
 from kaimon.base.logs import get_logger
-from tenancy.audit import append
+from tenancy.audit import CHAIN, append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.keyring import DATA, INDEX, KeyRecord, insert_key
@@ -18,9 +18,6 @@ from tenancy.roots import FILE, Context
 from tenancy.sealed import credential_context, token_context
 from tenancy.tables import ENROLLMENT_TOKENS, HOST_CREDENTIALS, KEYS, select_record
 from tenancy.tokens import index_of
-
-CHAIN: Final = "_kaimon"
-"""The audit chain of acts that are no tenant's; no tenant's id begins with `_`."""
 
 _CHUNK: Final = 500
 

@@ -16,7 +16,21 @@ from kaimon.cli.running import named
 from lake.access import access_log
 from lake.lean import without_pandas
 
-SUBCOMMANDS = ("tenant", "token", "alarm", "audit", "access", "keys", "doctor", "ingest", "land", "quarantine", "query")
+SUBCOMMANDS = (
+    "tenant",
+    "token",
+    "host",
+    "person",
+    "alarm",
+    "audit",
+    "access",
+    "keys",
+    "doctor",
+    "ingest",
+    "land",
+    "quarantine",
+    "query",
+)
 """Each is a module here with a Typer `app` or a plain function `command`."""
 
 

@@ -122,7 +122,8 @@ def away(db: Database, backend: str, request: pytest.FixtureRequest) -> Callable
 
 @pytest.fixture
 def tenant(db: Database) -> str:
-    return create_tenant(db, "acme").tenant_id
+    """A tenant without an end: the clock of other processes is not the one that the test sets."""
+    return create_tenant(db, "acme", subscription="active").tenant_id
 
 
 @pytest.fixture

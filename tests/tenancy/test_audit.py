@@ -271,5 +271,11 @@ def test_a_person_is_a_number_that_outlives_the_name(db: Database) -> None:
     assert person_of(db, "login:jane") == jane
     assert names(db) == {jane: "login:jane"}
     forget_name(db, jane)
+    forget_name(db, jane)
     assert names(db) == {}
+    (record,) = read_chain(db, "_kaimon")[1]
+    assert (record.content["act"], record.content["subject"]) == ("person.forget", jane)
+    assert "login" not in record.body
+    with pytest.raises(ValueError, match="no person"):
+        forget_name(db, "prs_nobody")
     assert person_of(db, "login:jane") != jane

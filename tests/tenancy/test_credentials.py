@@ -145,7 +145,6 @@ def test_an_ended_subscription_is_refused_and_a_renewed_one_is_welcome(
 def test_revocation_is_refused_by_another_process_within_a_second(
     db: Database, tenant: str, enroll_host: Callable[..., Enrolled]
 ) -> None:
-    set_subscription(db, tenant, "active")
     credential = enroll_host().credential
     command = [sys.executable, "-W", "error", "-c", WORKER, str(db.settings.home)]
     workers = [

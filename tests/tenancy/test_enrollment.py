@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from kaimon.base.problems import Problem
+from tenancy.audit import read_chain
 from tenancy.credentials import Authenticator
 from tenancy.database import Database
 from tenancy.enrollment import Enrolled, create_token, enroll, list_tokens, revoke_token
-from tenancy.hosts import list_hosts
+from tenancy.hosts import list_hosts, revoke_host
 from tenancy.limits import SourceLimiter
 from tenancy.tenants import create_tenant, set_subscription
 from tenancy.tokens import mint, parse
@@ -106,7 +107,6 @@ def test_a_used_up_token_is_refused(db: Database, tenant: str) -> None:
 def test_racing_processes_never_exceed_the_maximum_uses(
     db: Database, tenant: str, in_processes: Callable[..., list[str]], tmp_path: Any
 ) -> None:
-    set_subscription(db, tenant, "active")
     _, token = create_token(db, tenant, max_uses=17)
     (tmp_path / "token").write_text(token)
     lines = "".join(in_processes(RACE, 4, db.settings.home, tmp_path / "token")).split()
@@ -151,6 +151,30 @@ def test_revoking_a_token_ends_every_credential_it_issued_and_no_other(db: Datab
     assert "revoked" in str(refused(db, token).detail)
     revoked = {host.agent_id for host in list_hosts(db, tenant) if host.revoked_at is not None}
     assert revoked == {enrolled.agent_id for enrolled in ended}
+
+
+def test_revoking_one_host_ends_its_credential_and_no_other(db: Database, tenant: str, clock: Any) -> None:
+    create_tenant(db, "zeta")
+    _, token = create_token(db, tenant)
+    gone, kept = try_enroll(db, token), try_enroll(db, token)
+    authenticator = Authenticator(db)
+    assert authenticator.authenticate(gone.credential, "192.0.2.1")
+    for stranger in (("zeta", gone.agent_id), (tenant, "agt_nobody")):
+        with pytest.raises(ValueError, match="no host"):
+            revoke_host(db, *stranger)
+    assert revoke_host(db, tenant, gone.agent_id)
+    clock.move(60)
+    assert not revoke_host(db, tenant, gone.agent_id)
+    authenticator.poll()
+    with pytest.raises(Problem, match="revoked") as caught:
+        authenticator.authenticate(gone.credential, "192.0.2.1")
+    assert caught.value.about == {"tenant": tenant, "agent_id": gone.agent_id}
+    assert authenticator.authenticate(kept.credential, "192.0.2.1").agent_id == kept.agent_id
+    assert try_enroll(db, token)
+    revoked = {host.agent_id: host.revoked_at for host in list_hosts(db, tenant) if host.revoked_at is not None}
+    assert list(revoked) == [gone.agent_id]
+    acts = [record.content["act"] for record in read_chain(db, tenant)[1]]
+    assert acts.count("host.revoke") == 1
 
 
 def test_revoking_twice_ends_nothing_more_and_keeps_the_first_moment(db: Database, tenant: str, clock: Any) -> None:

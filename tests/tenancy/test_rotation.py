@@ -12,13 +12,13 @@ from sqlalchemy import func, select, update
 
 from kaimon.base.problems import Problem
 from tenancy import rotation
-from tenancy.audit import read_chain
+from tenancy.audit import CHAIN, read_chain
 from tenancy.audit_verify import verify_chain
 from tenancy.credentials import Authenticator
 from tenancy.database import Database, open_database
 from tenancy.enrollment import Enrolled, create_token, enroll
 from tenancy.keys import UnusableKeyError
-from tenancy.rotation import CHAIN, list_keys, reseal, rotate, rotate_index
+from tenancy.rotation import list_keys, reseal, rotate, rotate_index
 from tenancy.settings import TenancySettings
 from tenancy.tables import HOST_CREDENTIALS, KEYS
 

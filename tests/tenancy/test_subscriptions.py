@@ -16,7 +16,7 @@ from tenancy.audit import read_chain
 from tenancy.credentials import Authenticator
 from tenancy.database import Database, open_database
 from tenancy.enrollment import Enrolled, create_token, enroll, list_tokens, revoke_token
-from tenancy.hosts import list_hosts
+from tenancy.hosts import list_hosts, revoke_host
 from tenancy.subscriptions import Subscription, subscription_in
 from tenancy.tenants import create_tenant, get_tenant, set_subscription, use_of
 from tenancy.usage import seconds_left
@@ -40,6 +40,12 @@ def work(home, tokens):
         except Problem as problem:
             assert problem.code == "host_limit", problem
 """
+
+
+@pytest.fixture
+def tenant(db: Database) -> str:
+    """A tenant on trial."""
+    return create_tenant(db, "acme").tenant_id
 
 
 def refusal(authenticator: Authenticator, credential: str) -> Problem | None:
@@ -240,6 +246,8 @@ def test_hosts_are_counted_exactly_and_a_revoked_one_makes_room(db: Database, te
     assert use_of(db, tenant).hosts == 3
     revoke_token(db, tenant, record.token_id)
     assert use_of(db, tenant).hosts == 2
+    enroll(db, other, "web-1", HOST, "boot-1", "0.1.0")
+    assert revoke_host(db, tenant, list_hosts(db, tenant)[-1].agent_id)
     enroll(db, other, "web-1", HOST, "boot-1", "0.1.0")
 
 
