@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Final
 
 import polars as pl
@@ -26,7 +27,8 @@ class Coverage:
 
     `seen` and `lost` are events; a load whose counters before the range are not known counts from its first batch
     in it. `missing` are batch numbers that never landed; `silent` are hosts that stopped without a goodbye, in the
-    range or before it. `newest` is when the newest batch arrived.
+    range or before it; `unknown_hours` are the hours of a host for a part of which no batch vouches. `newest` is when
+    the newest batch arrived.
     """
 
     first: datetime
@@ -38,19 +40,22 @@ class Coverage:
     missing: int
     quarantined: int
     silent: int
+    unknown_hours: int
     newest: datetime | None
 
     def __str__(self) -> str:
         """Return the statement that goes with every answer."""
         span = f"{self.first:%Y-%m-%dT%H:%M:%SZ} to {self.last:%Y-%m-%dT%H:%M:%SZ}"
+        unknown = _count(self.unknown_hours, "host-hour")
         silent = _count(self.silent, "silent host")
         if self.newest is None:
-            return f"coverage {span}: nothing is known, no batch was cut in it; {silent}"
-        share = f"{_percent(self.seen - self.lost, self.seen)} of {_count(self.seen, 'event')} seen"
+            return f"coverage {span}: nothing is known, no batch was cut in it; {unknown} unknown, {silent}"
+        share = f"{_percent(self.seen - self.lost, self.seen)} of what was seen"
         missing = _count(self.missing, "missing batch", "missing batches")
         return (
-            f"coverage {span}: {_count(self.hosts, 'host')}, {share}; {self.lost:,} known lost, {missing}, {silent}, "
-            f"{_count(self.quarantined, 'row')} in quarantine; newest data of {self.newest:%Y-%m-%dT%H:%M:%SZ}"
+            f"coverage {span}: {share}; {self.lost:,} known lost, {unknown} unknown; {_count(self.seen, 'event')} of "
+            f"{_count(self.hosts, 'host')}, {missing}, {silent}, {_count(self.quarantined, 'row')} in quarantine; "
+            f"newest data of {self.newest:%Y-%m-%dT%H:%M:%SZ}"
         )
 
 
@@ -127,8 +132,47 @@ def told(batches: pl.DataFrame, absent: int, first: datetime, last: datetime, no
         missing=int((inside["batch_seq"] - inside["previous"] - 1).sum()),
         quarantined=int(inside["quarantined"].sum()),
         silent=quiet + absent,
+        unknown_hours=_unknown_hours(ordered, first, min(last, now)) + absent * _hours(first, min(last, now)),
         newest=inside["received_at"].max() if inside.height else None,  # type: ignore[arg-type]
     )
+
+
+def _unknown_hours(batches: pl.DataFrame, first: datetime, last: datetime) -> int:
+    """Count the hours of each host that a silence touches, or a batch that never landed.
+
+    A silence is longer than `SILENCE` and does not follow a goodbye; the one after a host's newest batch ends with the
+    range. Where batches are missing, so is what the first one after them would have had before it.
+    """
+    moment = pl.lit(last, pl.Datetime("us", "UTC"))
+    ordered = batches.filter(pl.col("sent_at") < last).sort("agent_id", "sent_at", "batch_seq")
+    gaps = ordered.select(
+        "agent_id",
+        "final",
+        begins=pl.max_horizontal("sent_at", pl.lit(first, pl.Datetime("us", "UTC"))),
+        since="sent_at",
+        ends=pl.col("sent_at").shift(-1).over("agent_id").fill_null(moment),
+    ).filter(~pl.col("final") & (pl.col("ends") - pl.col("since") > SILENCE) & (pl.col("begins") < pl.col("ends")))
+    spans = gaps.with_columns(
+        hour=pl.datetime_ranges(
+            pl.col("begins").dt.truncate("1h"),
+            (pl.col("ends") - timedelta(microseconds=1)).dt.truncate("1h"),
+            interval="1h",
+            time_unit="us",
+            time_zone="UTC",
+        )
+    ).explode("hour")
+    holes = batches.filter(
+        pl.col("sent_at").is_between(first, last, closed="left") & (pl.col("batch_seq") > pl.col("previous") + 1)
+    ).select("agent_id", hour=pl.col("sent_at").dt.truncate("1h"))
+    return pl.concat([spans.select("agent_id", "hour"), holes]).n_unique()
+
+
+def _hours(first: datetime, last: datetime) -> int:
+    """Count the hours of the clock that a range touches."""
+    if first >= last:
+        return 0
+    begins = first.replace(minute=0, second=0, microsecond=0)
+    return ceil((last - begins) / timedelta(hours=1))
 
 
 def _percent(part: int, whole: int) -> str:

@@ -53,7 +53,7 @@ def test_what_landed_can_be_asked_in_every_form(run: Callable[..., Result], stag
         "(2 rows)",
     ]
     assert table.stderr.startswith("coverage ")
-    assert "1 host, 100% of" in table.stderr
+    assert ": 100% of what was seen; 0 known lost, 0 host-hours unknown; " in table.stderr
     as_json = run(ask, "--tenant", "acme", "--format", "json", sql)
     assert json.loads(as_json.stdout)[1] == {"path": "/data/1111/3", "process": "\x1b]0;owned\x07", "count": 1}
     assert "\x1b" not in as_json.stdout

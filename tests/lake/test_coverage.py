@@ -39,7 +39,7 @@ def state(*batches: dict[str, Any], absent: int = 0, minutes: float = 10, now: f
 def test_the_range_counts_what_changed_in_it_and_not_what_was_before() -> None:
     known = state(batch(1, -5, 100, 7), batch(2, 1, 150, 7), batch(3, 9.9, 250, 9))
     assert (known.batches, known.seen, known.lost, known.missing, known.silent) == (2, 150, 2, 0, 0)
-    assert "98.66% of 150 events seen; 2 known lost, 0 missing batches, 0 silent hosts" in str(known)
+    assert ": 98.66% of what was seen; 2 known lost, 1 host-hour unknown; 150 events of 1 host, 0 missing" in str(known)
 
 
 def test_a_load_that_begins_in_the_range_counts_from_zero() -> None:
@@ -72,8 +72,36 @@ def test_a_known_host_that_sent_nothing_is_silent_and_nothing_is_never_called_co
 
 
 def test_a_loss_is_never_rounded_away() -> None:
-    assert "99.99% of 10,000,000 events" in str(state(batch(1, 9, 10_000_000, 1)))
-    assert " 100% of 10,000,000 events" in str(state(batch(1, 9, 10_000_000, 0)))
+    assert "99.99% of what was seen; 1 known lost" in str(state(batch(1, 9, 10_000_000, 1)))
+    assert " 100% of what was seen; 0 known lost" in str(state(batch(1, 9, 10_000_000, 0)))
+
+
+def beats(start: float, number: int, first: int = 1, agent: str = "a", *, final: bool = False) -> list[dict[str, Any]]:
+    return [
+        batch(first + beat, start + beat, agent=agent, final=final and beat == number - 1) for beat in range(number)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("batches", "unknown"),
+    [
+        (beats(-1, 181), 0),
+        (beats(-1, 10) + beats(20, 160, first=11), 1),
+        (beats(-1, 10) + beats(70, 110, first=11), 2),
+        (beats(-1, 10, final=True) + beats(70, 110, agent="b"), 0),
+        (beats(-1, 10), 3),
+        (beats(-1, 10) + beats(9, 171, first=12), 1),
+        (beats(-1, 10) + beats(9, 171, agent="b", first=7) + beats(20, 160, first=11), 1),
+        (beats(-100, 1), 3),
+    ],
+    ids=["none", "a gap", "a gap over two hours", "a goodbye", "a silent end", "a hole", "one of two", "silent before"],
+)
+def test_hours_of_a_host_that_nothing_vouches_for_are_unknown(batches: list[dict[str, Any]], unknown: int) -> None:
+    assert state(*batches, minutes=180, now=180).unknown_hours == unknown
+
+
+def test_a_host_that_never_spoke_is_unknown_in_every_hour_that_has_begun() -> None:
+    assert state(absent=2, minutes=180, now=61).unknown_hours == 4
 
 
 def test_a_host_that_said_goodbye_before_the_range_is_not_silent_in_it(
