@@ -240,6 +240,8 @@ def _use(session: Session, found: Row[Any], now: datetime) -> None:
     if counted is not None:
         return
     tenant = found.tenant_id
+    # Looked at again: it may have been revoked since it was found.
+    found = session.execute(select(tokens).where(tokens.c.token_id == found.token_id)).one()
     if found.revoked_at is not None:
         raise unauthorized("the enrollment token is revoked", tenant=tenant)
     if found.expires_at is not None and found.expires_at <= now:

@@ -147,8 +147,8 @@ class Server:
         self.port = free_port()
         self.log = log
         self.url = f"https://127.0.0.1:{self.port}"
-        trust = ssl.create_default_context(cafile=str(ensure_development_tls(home).ca))
-        self.client = httpx.Client(base_url=self.url, verify=trust, timeout=60, trust_env=False)
+        self.trust = ssl.create_default_context(cafile=str(ensure_development_tls(home).ca))
+        self.client = httpx.Client(base_url=self.url, verify=self.trust, timeout=60, trust_env=False)
         environment = {f"KAIMON_{name.upper()}": str(value) for name, value in settings.items()}
         environment |= {"KAIMON_HOME": str(home), "KAIMON_PORT": str(self.port)}
         with log.open("ab") as output:
