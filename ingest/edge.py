@@ -17,6 +17,7 @@ from kaimon.base.access import OK, Access, report
 from kaimon.base.clock import utc_now
 from kaimon.base.logs import get_logger, log_request
 from kaimon.base.problems import PROBLEM_TYPE, Problem
+from kaimon.base.redact import redact
 
 Route = Callable[[Call], Coroutine[Any, Any, None]]
 _GONE: Final = 499
@@ -129,8 +130,9 @@ async def refuse(call: Call, problem: Problem, drain_bytes: int) -> None:
     if call.status is not None:
         return
     await call.drain(drain_bytes)
-    body = msgspec.json.encode(problem.body(call.request_id))
-    await call.answer(problem.status, body, PROBLEM_TYPE, problem.headers)
+    # What a detail quotes may be a token in the wrong place, and its sender keeps logs as well.
+    body = redact(msgspec.json.encode(problem.body(call.request_id)).decode())
+    await call.answer(problem.status, body.encode(), PROBLEM_TYPE, problem.headers)
 
 
 def _not_allowed() -> Problem:

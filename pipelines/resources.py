@@ -10,6 +10,7 @@ from dagster import AssetExecutionContext, OpExecutionContext, ResourceParam
 
 from kaimon.base.access import accessing
 from kaimon.base.acting import SYSTEM, Actor, acting_as
+from kaimon.base.redact import without_tokens
 from lake.access import access_log
 from lake.settings import LakeSettings
 from pipelines.settings import PipelineSettings
@@ -41,7 +42,14 @@ class Platform:
             acting_as(who),
             accessing("run", context.op_def.name, object=day),
         ):
-            yield db
+            try:
+                yield db
+            except Exception as error:
+                # Dagster keeps and shows what it is raised.
+                clean = without_tokens(error)
+                if clean is error:
+                    raise
+                raise clean from None
 
     @property
     def lake(self) -> LakeSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import TracebackType
@@ -47,7 +48,7 @@ def configure_logs(component: str, level: int = logging.INFO) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    sys.excepthook = _log_uncaught
+    _redact_what_python_prints()
     root.setLevel(level)
     logging.getLogger("alembic").setLevel(max(level, logging.WARNING))
     structlog.configure(
@@ -92,6 +93,33 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Write a line of its own in place of the one that failed."""
         place = f"{record.name}:{record.lineno}"
         self.stream.write(f'{{"event": "log_line_failed", "level": "error", "place": "{place}"}}\n')
+
+
+def _redact_what_python_prints() -> None:
+    """Log what Python itself would print as it is: whatever nobody caught, and warnings.
+
+    A test runner that listens there already is left alone.
+    """
+    sys.excepthook = _log_uncaught
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _log_thread
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _log_unraisable
+    logging.captureWarnings(capture=True)
+
+
+def _log_thread(what: threading.ExceptHookArgs) -> None:
+    if what.exc_value is not None and not issubclass(what.exc_type, SystemExit):
+        thread = what.thread.name if what.thread else "unknown"
+        trace = (what.exc_type, what.exc_value, what.exc_traceback)
+        logging.getLogger("uncaught").critical("uncaught in thread %s", thread, exc_info=trace)
+
+
+def _log_unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Log what was raised where nobody can catch it: as an object ends, or at the end of the program."""
+    if what.exc_value is not None:
+        trace = (what.exc_type, what.exc_value, what.exc_traceback)
+        logging.getLogger("uncaught").critical("%s", what.err_msg or "uncaught as an object ended", exc_info=trace)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

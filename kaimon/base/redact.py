@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import MutableMapping
 from typing import Any, Final
 
@@ -28,6 +29,19 @@ def redact_value(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return redact(str(value))
+
+
+def without_tokens(error: Exception) -> Exception:
+    """Return `error`, or, if it or what it came from bears a token, one that says the same without.
+
+    For those who keep an error's text and ask no logger of ours.
+    """
+    said = "".join(traceback.format_exception(error))
+    if TOKEN_PATTERN.search(said) is None:
+        return error
+    clean = RuntimeError(redact(f"{type(error).__name__}: {error}"))
+    clean.__suppress_context__ = True
+    return clean
 
 
 def redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
