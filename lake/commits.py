@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -34,7 +35,7 @@ LEASE: Final = "lease"
 """The app id under which every commit carries its writer's fence; no node has this name."""
 
 _ATTEMPTS: Final = 5
-_Act = Callable[[DeltaTable, CommitProperties], None]
+_Act = Callable[[DeltaTable, CommitProperties], object]
 
 
 class CommitError(Exception):
@@ -170,6 +171,28 @@ class Writer:
                 return self._write(handle, table, act, versions)
             except CommitFailedError as error:
                 self._admitted(table, versions, expected)
+                raise CommitConflictError(f"{table}: {error}") from error
+
+    def drop_days(self, table: str, before: date) -> int:
+        """Take every day before a date out of a table and return its version; their files are there until deleted.
+
+        Raises:
+            StaleLeaseError: another writer has the lease.
+            CommitConflictError: another commit came between.
+            ValueError: the table is not kept by day.
+        """
+        partition = TABLES[table].partition
+        if partition is None:
+            raise ValueError(f"{table} is not kept by day")
+        with accessing("storage", "lake.drop", self.tenant, table):
+            handle = self._admitted(table, None, None)
+            predicate = f"{partition} < '{before.isoformat()}'"
+            try:
+                return self._write(
+                    handle, table, lambda open_, marks: open_.delete(predicate, commit_properties=marks), None
+                )
+            except CommitFailedError as error:
+                self._admitted(table, None, None)
                 raise CommitConflictError(f"{table}: {error}") from error
 
     def _admitted(

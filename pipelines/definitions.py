@@ -9,16 +9,17 @@ from pipelines.assets import ASSETS
 from pipelines.audit import HOURLY, NIGHTLY, purge_audit, sign_audit
 from pipelines.jobs import CLOSE_DAY, LAND
 from pipelines.resources import Platform
+from pipelines.retention import daily
 from pipelines.schedules import nightly
 from pipelines.sensors import staged
 
 configure_logs("pipelines")
 
 defs = Definitions(
-    assets=ASSETS,
-    jobs=[LAND, CLOSE_DAY, sign_audit, purge_audit],
+    assets=[*ASSETS, daily.retention],
+    jobs=[LAND, CLOSE_DAY, sign_audit, purge_audit, daily.RETAIN],
     sensors=[staged],
-    schedules=[nightly, HOURLY, NIGHTLY],
+    schedules=[nightly, HOURLY, NIGHTLY, daily.NIGHTLY],
     resources={"platform": Platform()},
     executor=in_process_executor,
 )

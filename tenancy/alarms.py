@@ -18,6 +18,10 @@ BATCH_CONFLICT: Final = "batch_conflict"
 
 ACCESS_LOST: Final = "access_lost"
 """Records of the access log could not be kept; `subject` is the process's part of the log."""
+UNLANDED: Final = "unlanded"
+"""Segments lie staged for more than a day and have not landed; `subject` is their node, which is the agent's place."""
+LATE_DATA: Final = "erased_came_back"
+"""Something was written for a tenant after it had been erased, and was deleted; `subject` is the day it was found."""
 NO_TENANT: Final = "-"
 """Stands for tenant and agent where an alarm is about neither; no tenant can be called so."""
 

@@ -71,6 +71,7 @@ TENANTS: Final = Table(
     Column("grace_ends_at", UtcDateTime),
     Column("max_hosts", Integer),
     Column("max_daily_events", BigInteger),
+    Column("keep_days", Integer),
 )
 
 ENROLLMENT_TOKENS: Final = Table(

@@ -36,6 +36,7 @@ class Tenant:
     grace_ends_at: datetime | None = None
     max_hosts: int | None = None
     max_daily_events: int | None = None
+    keep_days: int | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tenancy.database import Database, open_database, plainly
 from tenancy.keys import UnusableKeyError
 from tenancy.migrate import NewerDatabaseError
 from tenancy.people import person_of
+from tenancy.retention import kept, set_keep_days
 from tenancy.subscriptions import moment, subscription_in
 from tenancy.tenants import Terms, create_tenant, get_tenant, list_tenants, set_subscription, use_of
 
@@ -102,6 +103,24 @@ def subscription(  # noqa: PLR0917 - a command's options
         if state is not None or terms:
             set_subscription(db, tenant_id, state, **terms)
         print("\n".join(_shown(db, tenant_id)))
+
+
+@app.command()
+def retention(
+    tenant_id: Annotated[str, typer.Argument(help="The tenant.", metavar="ID")],
+    days: Annotated[str | None, typer.Option(help="Whole days before today that are kept, or `all`.")] = None,
+) -> None:
+    """Show how long a tenant's data is kept, or agree on another time; what is older goes the next night."""
+    with database() as db:
+        if days is not None:
+            set_keep_days(db, tenant_id, None if days == "all" else _limit(days))
+        tenant = get_tenant(db, tenant_id)
+        if tenant is None:
+            raise ValueError(f"there is no tenant {tenant_id!r}")
+        due = kept(tenant, db)
+    print("all days are kept" if due.before is None else f"days from {due.before} on are kept: {tenant.keep_days} days")
+    if due.erase_at is not None:
+        print(f"all of it is erased at {moment(due.erase_at)}, if its subscription stays ended")
 
 
 @app.command()

@@ -1,0 +1,112 @@
+"""The night's retention: tenants whose time is up are erased, days past their limit dropped, old segments deleted."""
+
+# No `from __future__ import annotations` here: Dagster looks at the type of `context` itself.
+import time
+from collections.abc import Callable
+
+import dagster as dg
+
+from lake.settings import LakeSettings
+from pipelines.resources import PlatformResource
+from pipelines.retention.age import drop_days
+from pipelines.retention.erase import erase_tenant
+from pipelines.retention.places import places
+from pipelines.retention.staging import purge
+from pipelines.settings import PipelineSettings
+from pipelines.tables import TenantTables
+from pipelines.tenant_loop import Counts, Outcome, SkipTenantError, for_each_tenant
+from tenancy.alarms import LATE_DATA, NO_TENANT, raise_alarm
+from tenancy.database import Database
+from tenancy.erasures import list_erasures
+from tenancy.retention import kept, note_act
+from tenancy.tenants import get_tenant, list_tenants
+
+
+def retain(
+    db: Database,
+    holder: str,
+    lake: LakeSettings,
+    pipelines: PipelineSettings,
+    wait: Callable[[float], None] = time.sleep,
+) -> Outcome:
+    """Do for every tenant what is due by the clock of `db`; a tenant that fails stops no other, and is due tomorrow.
+
+    Erasures that were cut off are gone on with. What was written for a tenant after its erasure, by a process that had
+    slept through it, is deleted, put on its chain and told.
+    """
+    begun = {erasure.tenant_id: erasure for erasure in list_erasures(db)}
+
+    def one(tenant: str) -> Counts:
+        erasure = begun.get(tenant)
+        if erasure is not None:
+            if erasure.finished_at is not None:
+                return _sweep(db, tenant, lake, pipelines)
+            erase_tenant(db, tenant, lake, pipelines, wait=wait)
+            return {"erased": 1}
+        return _keep(db, tenant, holder, lake, pipelines, wait)
+
+    return for_each_tenant("retention", sorted({*begun, *(one.tenant_id for one in list_tenants(db))}), one)
+
+
+def _keep(  # noqa: PLR0917 - what a run has
+    db: Database,
+    tenant: str,
+    holder: str,
+    lake: LakeSettings,
+    pipelines: PipelineSettings,
+    wait: Callable[[float], None],
+) -> Counts:
+    found = get_tenant(db, tenant)
+    if found is None:
+        raise SkipTenantError("it is gone")
+    due = kept(found, db)
+    if due.erase is not None:
+        erase_tenant(db, tenant, lake, pipelines, reason=due.erase, wait=wait)
+        return {"erased": 1}
+    counts = purge(db, tenant, lake)
+    if due.before is not None:
+        dropped = drop_days(TenantTables(db, tenant, holder, lake), pipelines, due.before)
+        counts["objects_dropped"] = sum(dropped.values())
+    return counts
+
+
+def _sweep(db: Database, tenant: str, lake: LakeSettings, pipelines: PipelineSettings) -> Counts:
+    """Delete what came back after an erasure."""
+    everywhere = places(tenant, lake, pipelines)
+    held = [holding for place in everywhere for holding in place.found().values()]
+    objects, size = (sum(holding[what] for holding in held) for what in ("objects", "bytes"))
+    if objects:
+        note_act(db, tenant, "tenant.erase.late", objects=objects, bytes=size)
+        detail = {"objects": objects, "bytes": size}
+        raise_alarm(db, tenant, LATE_DATA, db.clock().date().isoformat(), NO_TENANT, detail)
+    for place in everywhere:
+        place.erase()
+    return {"objects_came_back": objects}
+
+
+@dg.asset(
+    group_name="file_activity",
+    description="Every night: tenants erased 30 days after their end, days past a tenant's limit dropped with their "
+    "bytes, staged segments deleted 14 days after they landed, and an alarm for any that waits for 24 hours.",
+)
+def retention(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult[None]:
+    with platform.step(context) as db:
+        outcome = retain(db, f"retention {context.run.run_id}", platform.lake, platform.settings)
+    outcome.raise_if_all_failed()
+    return dg.MaterializeResult(metadata=outcome.metadata())
+
+
+RETAIN = dg.define_asset_job(
+    "retain",
+    dg.AssetSelection.assets(retention),
+    executor_def=dg.in_process_executor,
+    tags={"kaimon/work": "retention"},
+    description="Delete what is no longer to be kept.",
+)
+
+NIGHTLY = dg.ScheduleDefinition(
+    job=RETAIN,
+    cron_schedule="17 4 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
