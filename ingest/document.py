@@ -103,6 +103,13 @@ _BATCH_HEADERS: Final = [
     },
 ]
 
+_NOTICE: Final = {
+    "Kaimon-Subscription": {
+        "description": "Payment is past due: `past_due`, and until when batches are taken all the same",
+        "schema": {"type": "string", "pattern": r"past_due(; grace_ends_at=[0-9TZ:-]+)?"},
+    }
+}
+
 BATCHES_PATH: Final = "/v1/batches"
 _BATCHES: Final[dict[str, Any]] = {
     "summary": "Send a batch of events",
@@ -113,7 +120,7 @@ _BATCHES: Final[dict[str, Any]] = {
     "responses": {
         str(status): answer
         for status, answer in {
-            200: _json("Durable", "Answer"),
+            200: _json("Durable", "Answer") | {"headers": _NOTICE},
             **_refusals(400, 401, 403, 413, 415, 429, 503),
         }.items()
     },
