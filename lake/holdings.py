@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from kaimon.base.aws import AwsError, aws_client, calling
 from lake.durable import sync_folder
+from lake.reporting import ReportingHoldings
 from lake.stores import StoreError, local_folder
 
 _AT_ONCE: Final = 1000
@@ -83,8 +84,8 @@ class Holdings(Protocol):
         ...
 
 
-def holdings(url: str) -> Holdings:
-    """Return what holds a store of this URL: `file:///…` or `s3://bucket/prefix`.
+def holdings(url: str, name: str = "place") -> Holdings:
+    """Return what holds a store of this URL: `file:///…` or `s3://bucket/prefix`; the access log calls it `name`.
 
     Raises:
         ValueError: it is another kind of URL.
@@ -92,8 +93,8 @@ def holdings(url: str) -> Holdings:
     """
     parts = urlsplit(url)
     if parts.scheme == "s3":
-        return S3Holdings(parts.netloc, unquote(parts.path).strip("/"))
-    return LocalHoldings(local_folder(url))
+        return ReportingHoldings(name, S3Holdings(parts.netloc, unquote(parts.path).strip("/")))
+    return ReportingHoldings(name, LocalHoldings(local_folder(url)))
 
 
 def measure(held: Iterable[Held]) -> Holding:

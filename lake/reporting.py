@@ -1,18 +1,20 @@
-"""A store that leaves a record in the access log of whatever is done to it."""
+"""Stores, and what they hold, that leave a record in the access log of whatever is done to them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from kaimon.base.access import OK, accessing
 from lake.settings import StoreName
 
 if TYPE_CHECKING:
+    from lake.holdings import Held, Holdings
     from lake.stores import Store, StoredObject
 
-_OF_TENANTS = frozenset({"staging", "lake"})
-"""Stores whose first folders are tenants."""
+_OF_TENANTS: Final = frozenset({"staging", "lake", "outbox"})
+"""Places whose first folders are tenants."""
 
 
 class ReportingStore:
@@ -54,16 +56,62 @@ class ReportingStore:
     def delete(self, keys: Iterable[str]) -> None:
         """See `Store`."""
         gone = list(keys)
-        outcome = "unknown"
-        try:
+        with _deleting(self.name, gone):
             self.store.delete(gone)
-            outcome = OK
-        finally:
-            for key in gone:
-                with accessing("storage", f"{self.name}.delete", self._tenant(key), key) as told:
-                    told.outcome = outcome
 
     def _tenant(self, key: str) -> str | None:
-        if self.name not in _OF_TENANTS or "/" not in key:
-            return None
-        return key.partition("/")[0] or None
+        return _tenant(self.name, key)
+
+
+class ReportingHoldings:
+    """All that a place holds, observed: one record each for a listing, an erasure and a deleted object."""
+
+    def __init__(self, name: str, holdings: Holdings) -> None:
+        """Watch `holdings`, whose place is called `name`."""
+        self.name = name
+        self.holdings = holdings
+
+    def held(self, folder: str) -> Iterator[Held]:
+        """See `Holdings`."""
+        with accessing("storage", f"{self.name}.list", _tenant(self.name, f"{folder}/"), folder) as told:
+            told.count = 0
+            for found in self.holdings.held(folder):
+                told.count += 1
+                yield found
+
+    def folders(self, folder: str = "") -> list[str]:
+        """See `Holdings`."""
+        with accessing("storage", f"{self.name}.list", _tenant(self.name, f"{folder}/"), folder or None) as told:
+            found = self.holdings.folders(folder)
+            told.count = len(found)
+            return found
+
+    def erase(self, folder: str) -> None:
+        """See `Holdings`."""
+        with accessing("storage", f"{self.name}.erase", _tenant(self.name, f"{folder}/"), folder):
+            self.holdings.erase(folder)
+
+    def delete(self, held: Iterable[Held]) -> None:
+        """See `Holdings`."""
+        gone = list(held)
+        with _deleting(self.name, [one.key for one in gone]):
+            self.holdings.delete(gone)
+
+
+@contextmanager
+def _deleting(name: str, keys: Sequence[str]) -> Iterator[None]:
+    """Report each key, once it is known whether all of them could be deleted."""
+    outcome = "unknown"
+    try:
+        yield
+        outcome = OK
+    finally:
+        for key in keys:
+            with accessing("storage", f"{name}.delete", _tenant(name, key), key) as told:
+                told.outcome = outcome
+
+
+def _tenant(name: str, key: str) -> str | None:
+    if name not in _OF_TENANTS or "/" not in key:
+        return None
+    return key.partition("/")[0] or None

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from lake.holdings import Holdings, LocalHoldings, holdings, measure
+from lake.holdings import Holdings, holdings, measure
 from lake.reads import scan
 from lake.schema import TABLES
 from lake.settings import LakeSettings
@@ -49,9 +49,9 @@ class Place:
 def places(tenant: str, lake: LakeSettings, pipelines: PipelineSettings) -> list[Place]:
     """Return every place of a tenant, in the order in which they are emptied: what would be landed goes first."""
     return [
-        Place("staging", holdings(lake.staging_url), tenant),
-        Place(LAKE, holdings(lake.lake_url), tenant),
-        Place("outbox", LocalHoldings(pipelines.outbox_path), tenant),
+        Place("staging", holdings(lake.staging_url, "staging"), tenant),
+        Place(LAKE, holdings(lake.lake_url, LAKE), tenant),
+        Place("outbox", holdings(pipelines.outbox_path.resolve().as_uri(), "outbox"), tenant),
     ]
 
 

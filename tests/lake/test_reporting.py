@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,7 @@ from lake.conditional import require_conditional_put
 from lake.coverage import coverage
 from lake.files import drop_files, encode, files_of, put_file, read_files, scan_files
 from lake.frames import frame_schema, to_rows
+from lake.holdings import Holdings, LocalHoldings, holdings
 from lake.ordering import in_order
 from lake.query import run_query
 from lake.reads import scan
@@ -36,6 +38,10 @@ SILENT = {
     "lake.access.read_access": "reads the store that it is given",
     "lake.access.purge_access": "deletes from the store that it is given",
     "lake.stores.LocalStore": "a store as it is; open_store gives it with its reporting",
+    "lake.holdings.Holdings": "what a place can do",
+    "lake.holdings.LocalHoldings": "a place as it is; holdings gives it with its reporting",
+    "lake.holdings.S3Holdings": "as above",
+    "lake.holdings.measure": "counts what it is given",
     "lake.stores.silent_store": "for the access log",
     "lake.tables.silent_table": "for accesses that say themselves what they do",
     "lake.durable.sync_file": "one step of a commit, which is reported",
@@ -108,6 +114,7 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     ),
     "lake.commits.Writer.replace": (emptied, "lake.replace"),
     "lake.conditional.require_conditional_put": (lambda s: require_conditional_put(store_of(s), "x"), "staging.put"),
+    "lake.holdings.holdings": (lambda s: holdings(s.staging_url, "staging").folders("acme"), "staging.list"),
     "lake.stores.open_store": (lambda s: list(store_of(s).list("acme")), "staging.list"),
 }
 """Each public function of the lake that touches storage, and a call that does."""
@@ -157,6 +164,30 @@ def test_each_storage_function_reports_who_did_what_to_whom(name: str, settings:
     assert name == "lake.conditional.require_conditional_put" or all(one.tenant == "acme" for one in found)
     if name in {"lake.tables.open_table", "lake.reads.scan", "lake.files.put_file", "lake.query.run_query"}:
         assert len(found) == 1
+
+
+def test_each_way_into_what_a_place_holds_leaves_a_record(tmp_path: Path) -> None:
+    (tmp_path / "acme" / "events").mkdir(parents=True)
+    for name in ("one", "two"):
+        (tmp_path / "acme" / "events" / name).write_bytes(b"x")
+    ways: dict[str, Callable[[Holdings], object]] = {
+        "folders": lambda place: place.folders("acme"),
+        "held": lambda place: list(place.held("acme")),
+        "delete": lambda place: place.delete(list(place.held("acme"))[:1]),
+        "erase": lambda place: place.erase("acme"),
+    }
+    assert {method for method in vars(LocalHoldings) if not method.startswith("_")} == ways.keys()
+    seen: list[Access] = []
+    with reporting_to(seen.append):
+        for way in ways.values():
+            way(holdings(tmp_path.as_uri(), "outbox"))
+    assert [(one.what, one.tenant, one.object, one.count) for one in seen] == [
+        ("outbox.list", "acme", "acme", 1),
+        ("outbox.list", "acme", "acme", 2),
+        ("outbox.list", "acme", "acme", 2),
+        ("outbox.delete", "acme", "acme/events/one", None),
+        ("outbox.erase", "acme", "acme", None),
+    ]
 
 
 @pytest.mark.parametrize("name", ["staging", "lake", "audit", "public"])
@@ -214,8 +245,6 @@ def test_a_listing_that_is_left_early_is_no_error(settings: LakeSettings) -> Non
 
 
 def test_only_the_lake_itself_uses_its_silent_doors() -> None:
-    from pathlib import Path
-
     root = Path(lake.__path__[0]).parent
     for package in ("kaimon", "tenancy", "ingest", "pipelines", "dashboards"):
         for path in (root / package).rglob("*.py"):
