@@ -22,6 +22,8 @@ UNLANDED: Final = "unlanded"
 """Segments lie staged for more than a day and have not landed; `subject` is their node, which is the agent's place."""
 LATE_DATA: Final = "erased_came_back"
 """Something was written for a tenant after it had been erased, and was deleted; `subject` is the day it was found."""
+LIFECYCLE: Final = "lifecycle"
+"""A bucket's lifecycle rules are not those that they should be; `subject` is the SHA-256 of what is wrong."""
 NO_TENANT: Final = "-"
 """Stands for tenant and agent where an alarm is about neither; no tenant can be called so."""
 

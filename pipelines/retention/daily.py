@@ -1,11 +1,14 @@
 """The night's retention: tenants whose time is up are erased, days past their limit dropped, old segments deleted."""
 
 # No `from __future__ import annotations` here: Dagster looks at the type of `context` itself.
+import hashlib
 import time
 from collections.abc import Callable
 
 import dagster as dg
 
+from kaimon.base.logs import get_logger
+from lake.lifecycle import differences
 from lake.settings import LakeSettings
 from pipelines.resources import PlatformResource
 from pipelines.retention.age import drop_days
@@ -15,7 +18,7 @@ from pipelines.retention.staging import purge
 from pipelines.settings import PipelineSettings
 from pipelines.tables import TenantTables
 from pipelines.tenant_loop import Counts, Outcome, SkipTenantError, for_each_tenant
-from tenancy.alarms import LATE_DATA, NO_TENANT, raise_alarm
+from tenancy.alarms import LATE_DATA, LIFECYCLE, NO_TENANT, raise_alarm
 from tenancy.database import Database
 from tenancy.erasures import list_erasures
 from tenancy.retention import kept, note_act
@@ -46,6 +49,20 @@ def retain(
         return _keep(db, tenant, holder, lake, pipelines, wait)
 
     return for_each_tenant("retention", sorted({*begun, *(one.tenant_id for one in list_tenants(db))}), one)
+
+
+def check_lifecycle(db: Database, lake: LakeSettings) -> list[str]:
+    """Hold the buckets' lifecycle rules against ours and raise an alarm, once for the same differences; return them.
+
+    Raises:
+        kaimon.base.aws.AwsError: a bucket cannot be asked.
+    """
+    if found := differences(lake):
+        name = hashlib.sha256("\n".join(found).encode()).hexdigest()
+        raise_alarm(db, NO_TENANT, LIFECYCLE, name, NO_TENANT, {"differences": len(found)})
+        for difference in found:
+            get_logger(__name__).error("lifecycle_differs", difference=difference)
+    return found
 
 
 def _keep(  # noqa: PLR0917 - what a run has
@@ -92,8 +109,10 @@ def _sweep(db: Database, tenant: str, lake: LakeSettings, pipelines: PipelineSet
 def retention(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult[None]:
     with platform.step(context) as db:
         outcome = retain(db, f"retention {context.run.run_id}", platform.lake, platform.settings)
+        # Last: a bucket that does not answer must not keep what is due.
+        wrong = check_lifecycle(db, platform.lake)
     outcome.raise_if_all_failed()
-    return dg.MaterializeResult(metadata=outcome.metadata())
+    return dg.MaterializeResult(metadata=outcome.metadata() | {"lifecycle_differences": len(wrong)})
 
 
 RETAIN = dg.define_asset_job(
