@@ -153,6 +153,70 @@ ACTIVITY: Final = (
     Column("denied", "int64", False, "Occurrences that the kernel refused (EACCES, EPERM)"),
 )  # fmt: skip
 
+_DAY: Final = Column("event_day", "date", False, "UTC date of the events; the partition")
+_HOST: Final = (
+    Column("agent_id", "string", False, "The agent"),
+    Column("hostname", "string", False, "Its host, as the newest of the day's events have it"),
+)
+_PROGRAM: Final = (
+    Column("process", "string", False, "Command name (comm), which a program may choose"),
+    Column("exe", "string", True, "Path of the program, where the agent knows it"),
+)
+_DONE: Final = (
+    Column("events", "int64", False, "Occurrences"),
+    Column("denied", "int64", False, "Occurrences that the kernel refused (EACCES, EPERM)"),
+)
+_SPAN: Final = (
+    Column("first_time", "timestamp", False, "The first of them", "µs"),
+    Column("last_time", "timestamp", False, "When the last row of them begins", "µs"),
+)
+
+TOP_PATHS: Final = (
+    _DAY,
+    Column("rank", "int64", False, "From 1, by `events`, then by path; at most 1,000 a day"),
+    Column("path", "string", False, "The file"),
+    *_DONE,
+    Column("rows", "int64", False, "Rows that stand for them"),
+    Column("hosts", "int64", False, "Different agents"),
+    Column("processes", "int64", False, "Different command names"),
+    Column("users", "int64", False, "Different real user ids"),
+)  # fmt: skip
+
+PROCESSES: Final = (
+    _DAY,
+    *_HOST,
+    *_PROGRAM,
+    *_DONE,
+    Column("rows", "int64", False, "Rows that stand for them"),
+    Column("paths", "int64", False, "Different paths"),
+    Column("users", "int64", False, "Different real user ids"),
+    *_SPAN,
+)  # fmt: skip
+
+USERS: Final = (
+    _DAY,
+    *_HOST,
+    Column("uid", "int64", False, "Real user id"),
+    Column("login_uid", "int64", True, "Who logged in, through sudo; null if nobody did"),
+    Column("user", "string", True, "Name of the real user id, as the newest event that has one says"),
+    *_DONE,
+    Column("rows", "int64", False, "Rows that stand for them"),
+    Column("paths", "int64", False, "Different paths"),
+    Column("processes", "int64", False, "Different command names"),
+    *_SPAN,
+)  # fmt: skip
+
+SENSITIVE: Final = (
+    _DAY,
+    *_HOST,
+    *_PROGRAM,
+    Column("path", "string", False, "The sensitive file; where a rename, link or symlink led counts too"),
+    Column("pattern", "string", False, "Which of the sensitive patterns it fits"),
+    Column("user", "string", True, "Name of the real user id, of the first event"),
+    *_DONE,
+    *_SPAN,
+)  # fmt: skip
+
 SEALS: Final = (
     Column("event_day", "date", False, "The sealed day, UTC; the partition"),
     Column("seal", "string", False, "Names the day's files: it holds where each is `sealed-<seal>-<number>`"),
@@ -229,6 +293,17 @@ TABLES: Final[dict[str, Table]] = {
         Table("hosts", HOSTS, None, ("last_seen",), "Every host that ever sent"),
         Table("completeness", COMPLETENESS, "event_day", ("hour",), "Host by hour: how much of it we know"),
         Table("activity", ACTIVITY, "event_day", ("hour",), "Hour by host by operation"),
+        Table("top_paths", TOP_PATHS, "event_day", ("rank",), "The paths that most happened to"),
+        Table("processes", PROCESSES, "event_day", ("last_time",), "What each program did on each host"),
+        Table("users", USERS, "event_day", ("last_time",), "What each user did on each host"),
+        Table("sensitive", SENSITIVE, "event_day", ("last_time",), "Who touched credentials and keys"),
+        Table(
+            "new_behaviour",
+            SENSITIVE,
+            "event_day",
+            ("last_time",),
+            "A program's first touch of a sensitive file on a host in 28 days; `sensitive` of these days tells",
+        ),
         Table("seals", SEALS, "event_day", ("sealed_at",), "Which days are sealed, and what a replay must come to"),
         Table("facts", FACTS, "period_start", ("made_at",), "What a summary rests on"),
         Table("summaries", SUMMARIES, "period_start", ("made_at",), "What a summary said, and who wrote it"),

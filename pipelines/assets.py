@@ -1,33 +1,27 @@
 """The assets: what is staged, what landed, and what becomes of a day. Thin: the work is in the modules they call."""
 
 # No `from __future__ import annotations` here: Dagster looks at the type of `context` itself.
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date
 
 import dagster as dg
 
 from pipelines.checks.rules import RULES
 from pipelines.day_checks import Checked, check_day
+from pipelines.day_step import GROUP, Tenants, for_day
 from pipelines.drain import drain, draining
-from pipelines.gate import admit
 from pipelines.partitions import DAYS
-from pipelines.resources import Platform, PlatformResource
-from pipelines.rollups.day import roll_activity, roll_completeness
+from pipelines.resources import PlatformResource
+from pipelines.rollup_assets import ROLLUPS
 from pipelines.sealed_day import sealed_day
 from pipelines.summaries.day import deliver, make_facts, write_summary
 from pipelines.summaries.template import TemplateWriter
-from pipelines.tables import TenantTables
-from pipelines.tenant_loop import SHOWN, Counts, for_each_tenant
+from pipelines.tenant_loop import SHOWN
 from tenancy.database import Database
 from tenancy.hints import all_hints
 from tenancy.leases import LeaseHeldError
 
 CHECK = "complete_and_valid"
-GROUP = "file_activity"
-"""One group, so that the graph shows whole at a glance."""
-Tenants = list[str]
-"""What a day's assets hand on: the tenants they are done for."""
-
 
 staged_segments = dg.AssetSpec(
     "staged_segments",
@@ -109,44 +103,6 @@ def _check_result(checked: Checked, day: date) -> dg.AssetCheckResult:
     )
 
 
-def _for_day(
-    context: dg.AssetExecutionContext,
-    platform: Platform,
-    tenants: Iterable[str],
-    work: Callable[[TenantTables, date], Counts],
-) -> dg.MaterializeResult[Tenants]:
-    """Do one step of a day for every tenant whose gate is open; hand on those that it is done for."""
-    day, step = date.fromisoformat(context.partition_key), context.asset_key.to_user_string()
-    with platform.step(context) as db:
-
-        def one(tenant: str) -> Counts:
-            admit(db, tenant, day)
-            return work(platform.tables(db, tenant, f"{step} {context.run.run_id}"), day)
-
-        outcome = for_each_tenant(step, tenants, one)
-        outcome.raise_if_all_failed()
-    return dg.MaterializeResult(value=sorted(outcome.done), metadata=outcome.metadata())
-
-
-@dg.asset(partitions_def=DAYS, group_name=GROUP, kinds={"polars"}, description="Hour by host by operation.")
-def activity(
-    context: dg.AssetExecutionContext, platform: PlatformResource, sealed_day: Tenants
-) -> dg.MaterializeResult[Tenants]:
-    return _for_day(context, platform, sealed_day, roll_activity)
-
-
-@dg.asset(
-    partitions_def=DAYS,
-    group_name=GROUP,
-    kinds={"polars"},
-    description="Host by hour: seen, captured, filtered, lost by cause, unaccounted, and the verdict.",
-)
-def completeness(
-    context: dg.AssetExecutionContext, platform: PlatformResource, sealed_day: Tenants
-) -> dg.MaterializeResult[Tenants]:
-    return _for_day(context, platform, sealed_day, roll_completeness)
-
-
 @dg.asset(
     partitions_def=DAYS,
     group_name=GROUP,
@@ -155,7 +111,7 @@ def completeness(
 def facts(
     context: dg.AssetExecutionContext, platform: PlatformResource, activity: Tenants, completeness: Tenants
 ) -> dg.MaterializeResult[Tenants]:
-    return _for_day(context, platform, sorted(set(activity) & set(completeness)), make_facts)
+    return for_day(context, platform, sorted(set(activity) & set(completeness)), make_facts)
 
 
 @dg.asset(
@@ -167,7 +123,7 @@ def executive_summary(
     context: dg.AssetExecutionContext, platform: PlatformResource, facts: Tenants
 ) -> dg.MaterializeResult[Tenants]:
     writer = TemplateWriter()
-    return _for_day(context, platform, facts, lambda tables, day: write_summary(tables, day, writer))
+    return for_day(context, platform, facts, lambda tables, day: write_summary(tables, day, writer))
 
 
 @dg.asset(
@@ -179,7 +135,7 @@ def delivery(
     context: dg.AssetExecutionContext, platform: PlatformResource, executive_summary: Tenants
 ) -> dg.MaterializeResult[Tenants]:
     folder = platform.settings.outbox_path
-    return _for_day(context, platform, executive_summary, lambda tables, day: deliver(tables, day, folder))
+    return for_day(context, platform, executive_summary, lambda tables, day: deliver(tables, day, folder))
 
 
 ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [
@@ -187,8 +143,7 @@ ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [
     events,
     day_checks,
     sealed_day,
-    activity,
-    completeness,
+    *ROLLUPS,
     facts,
     executive_summary,
     delivery,

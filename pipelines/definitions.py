@@ -8,6 +8,7 @@ from kaimon.base.logs import configure_logs
 from pipelines.assets import ASSETS
 from pipelines.audit import HOURLY, NIGHTLY, purge_audit, sign_audit
 from pipelines.jobs import CLOSE_DAY, LAND
+from pipelines.provisional import EVERY_FIVE_MINUTES, provisional
 from pipelines.resources import Platform
 from pipelines.retention import daily
 from pipelines.schedules import nightly
@@ -17,9 +18,9 @@ configure_logs("pipelines")
 
 defs = Definitions(
     assets=[*ASSETS, daily.retention],
-    jobs=[LAND, CLOSE_DAY, sign_audit, purge_audit, daily.RETAIN],
+    jobs=[LAND, CLOSE_DAY, provisional, sign_audit, purge_audit, daily.RETAIN],
     sensors=[staged],
-    schedules=[nightly, HOURLY, NIGHTLY, daily.NIGHTLY],
+    schedules=[nightly, EVERY_FIVE_MINUTES, HOURLY, NIGHTLY, daily.NIGHTLY],
     resources={"platform": Platform()},
     executor=in_process_executor,
 )

@@ -24,7 +24,6 @@ from lake.reads import scan
 from lake.sealed import FILE_BYTES, SealedFiles, seal_of
 from pipelines.frames import conform
 from pipelines.tables import TenantTables
-from pipelines.tenant_loop import Counts
 from tenancy.leases import LeaseHeldError
 
 TABLE: Final = "events"
@@ -34,7 +33,9 @@ NIGHT: Final = timedelta(hours=2)
 _ATTEMPTS: Final = 3
 
 
-def seal_day(tables: TenantTables, day: date, *, range_rows: int = RANGE_ROWS, file_bytes: int = FILE_BYTES) -> Counts:
+def seal_day(
+    tables: TenantTables, day: date, *, range_rows: int = RANGE_ROWS, file_bytes: int = FILE_BYTES
+) -> dict[str, int]:
     """Seal a day if it is over and has rows that are in no sealed file; else leave it as it is.
 
     What lands meanwhile stays beside the sealed files, for the next night.

@@ -40,8 +40,8 @@ def command(
 ) -> None:
     """Run one SELECT over a tenant's tables.
 
-    Tables: events, batches, quarantine, hosts, completeness, activity, seals, facts, summaries, deliveries. All but
-    hosts hold only what lies between --from and --to.
+    Tables: events, batches, quarantine, hosts, completeness, activity, top_paths, processes, users, sensitive,
+    new_behaviour, seals, facts, summaries, deliveries. All but hosts hold only what lies between --from and --to.
     """
     try:
         first, last = span(from_, to, utc_now())

@@ -1,7 +1,8 @@
-"""Lands a tenant in a process of its own and, at a named step, dies by kill -9 or stops until it is told to go on.
+"""Lands a tenant, or seals its day, in a process of its own and, at a named step, dies by kill -9 or stops until told.
 
 Steps are `<word> <what>#<times>`: `admit events#1` just before the first handle on `events` is opened for a commit,
 `commit events#1` between that and the commit, `committed events#1` after it; `opened days#1`, `dropped hint#1`.
+Of a seal: `put file#1`, `has put file#1`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from lake.lean import without_pandas
 
 without_pandas()
 
-from lake import commits  # noqa: E402 - the shorter start must come first
+from lake import commits, sealed  # noqa: E402 - the shorter start must come first
 from lake.settings import LakeSettings  # noqa: E402 - as above
+from pipelines import seal, tables  # noqa: E402 - as above
 from pipelines.landing import land  # noqa: E402 - as above
 from tenancy.database import open_database  # noqa: E402 - as above
 from tenancy.leases import HeldLease, Lease  # noqa: E402 - as above
@@ -51,6 +53,16 @@ def before(name: str, function: Callable[..., Any], table_at: int) -> Callable[.
     return wrapped
 
 
+def around_put(function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(*args: Any, **how: Any) -> Any:
+        step("put file")
+        answer = function(*args, **how)
+        step("has put file")
+        return answer
+
+    return wrapped
+
+
 def after(name: str, function: Callable[..., Any], table_at: int | None = None) -> Callable[..., Any]:
     def wrapped(*args: Any, **how: Any) -> Any:
         answer = function(*args, **how)
@@ -68,15 +80,21 @@ def any_fence(_db: object, name: str, holder: str, ttl_s: float) -> Iterator[Hel
 
 commits.Writer._admitted = before("admit", commits.Writer._admitted, 1)  # type: ignore[method-assign]
 commits.Writer._write = before("commit", after("committed", commits.Writer._write, 2), 2)  # type: ignore[method-assign]
+sealed.put_file = around_put(sealed.put_file)
 land.mark_open = after("opened days", land.mark_open)
 land.drop = after("dropped hint", land.drop)
 land.GROUP_ROWS = ASKED.get("group_rows", land.GROUP_ROWS)
 if "fence" in ASKED:
     land.held_lease = any_fence
+    tables.held_lease = any_fence
 
 home = Path(ASKED["home"])
 db = open_database(TenancySettings(home=home))
 try:
+    if day := ASKED.get("seal"):
+        acme = tables.TenantTables(db, "acme", "runner", LakeSettings(home=home))
+        print(seal.seal_day(acme, date.fromisoformat(day), range_rows=5, file_bytes=1)["rows"])
+        sys.exit(0)
     landed = land.land_tenant(db, "acme", "runner", LakeSettings(home=home))
 except commits.CommitError as error:
     print(type(error).__name__)

@@ -1,0 +1,61 @@
+"""The assets of the rollups, each a table's day: replaced whenever the day is closed, from its events alone."""
+
+# No `from __future__ import annotations` here: Dagster looks at the type of `context` itself.
+from collections.abc import Callable
+from datetime import date
+
+import dagster as dg
+
+from pipelines.day_step import GROUP, Tenants, for_day
+from pipelines.partitions import DAYS
+from pipelines.resources import PlatformResource
+from pipelines.rollups.day import (
+    roll_activity,
+    roll_completeness,
+    roll_new_behaviour,
+    roll_processes,
+    roll_sensitive,
+    roll_top_paths,
+    roll_users,
+)
+from pipelines.tables import TenantTables
+from pipelines.tenant_loop import Counts
+
+
+def _rollup(
+    name: str, work: Callable[[TenantTables, date], Counts], description: str, after: str = "sealed_day"
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=name,
+        ins={"tenants": dg.AssetIn(after)},
+        partitions_def=DAYS,
+        group_name=GROUP,
+        kinds={"polars"},
+        description=description,
+    )
+    def rollup(
+        context: dg.AssetExecutionContext, platform: PlatformResource, tenants: Tenants
+    ) -> dg.MaterializeResult[Tenants]:
+        return for_day(context, platform, tenants, work)
+
+    return rollup
+
+
+ROLLUPS = [
+    _rollup("activity", roll_activity, "Hour by host by operation."),
+    _rollup(
+        "completeness",
+        roll_completeness,
+        "Host by hour: seen, captured, filtered, lost by cause, unaccounted, and the verdict.",
+    ),
+    _rollup("top_paths", roll_top_paths, "The paths that most happened to, by rank."),
+    _rollup("processes", roll_processes, "What each program did on each host."),
+    _rollup("users", roll_users, "What each user did on each host."),
+    _rollup("sensitive", roll_sensitive, "Who touched credentials and keys: host, program, file."),
+    _rollup(
+        "new_behaviour",
+        roll_new_behaviour,
+        "Those of `sensitive` that are new: host, program and file were not together in the 28 days before.",
+        after="sensitive",
+    ),
+]
