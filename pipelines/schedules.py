@@ -8,7 +8,7 @@ from dagster import DefaultScheduleStatus, RunRequest, ScheduleEvaluationContext
 
 from pipelines.jobs import CLOSE_DAY
 from pipelines.resources import PlatformResource
-from tenancy.days import list_days
+from tenancy.days import DayState, list_days
 
 
 @schedule(
@@ -16,16 +16,21 @@ from tenancy.days import list_days
     cron_schedule="0 2 * * *",
     execution_timezone="UTC",
     default_status=DefaultScheduleStatus.RUNNING,
-    description="At two in the morning UTC: yesterday, and every day of late that has new data since its check.",
+    description="At two in the morning UTC: yesterday, and every day of late with data since its check or its seal.",
 )
 def nightly(context: ScheduleEvaluationContext, platform: PlatformResource) -> list[RunRequest]:
     at = context.scheduled_execution_time
     with platform.database() as db:
-        reopened = {state.day for state in list_days(db) if state.state == "open"}
+        reopened = {state.day for state in list_days(db) if _has_news(state)}
     return [
         RunRequest(run_key=f"{at.isoformat()} {day.isoformat()}", partition_key=day.isoformat())
         for day in days_to_close(at.date(), reopened, platform.settings.reopened_days, platform.settings.first_day)
     ]
+
+
+def _has_news(state: DayState) -> bool:
+    """Say whether data has come since a day's check, or since the seal of a day whose check has passed."""
+    return state.state == "open" or (state.state == "passed" and state.version > state.sealed_version)
 
 
 def days_to_close(today: date, reopened: set[date], back: int, first: date) -> list[date]:

@@ -24,6 +24,7 @@ from lake.reads import scan
 from lake.sealed import FILE_BYTES, SealedFiles, seal_of
 from pipelines.frames import conform
 from pipelines.tables import TenantTables
+from tenancy.days import get, set_sealed
 from tenancy.leases import LeaseHeldError
 
 TABLE: Final = "events"
@@ -54,11 +55,15 @@ def seal_day(
         lake.stores.StoreError: a file may not be durable; nothing has changed.
         tenancy.leases.LeaseHeldError: the lease did not come free in time; nothing has changed.
     """
+    state = get(tables.db, tables.tenant, day)
     files = read_files(tables.tenant, TABLE, day, tables.settings)
-    if not due(day, files, _newest(tables, day), tables.db.clock()):
-        return {"rows": 0, "files": 0, "bytes": 0}
-    new, told = _build(tables, day, files, range_rows, file_bytes)
-    _commit(tables, day, files, new, told)
+    newest = _newest(tables, day)
+    new: list[DataFile] = []
+    if due(day, files, newest, tables.db.clock()):
+        new, told = _build(tables, day, files, range_rows, file_bytes)
+        _commit(tables, day, files, new, told)
+    if state is not None and (new or _is_sealed(files, newest)):
+        set_sealed(tables.db, tables.tenant, day, state.version)
     return {"rows": sum(file.rows for file in new), "files": len(new), "bytes": sum(file.size for file in new)}
 
 
@@ -74,9 +79,9 @@ def due(day: date, files: Sequence[StoredFile], newest: tuple[str, datetime] | N
     start = datetime.combine(day, time(), UTC)
     if now < start + timedelta(days=1) + NIGHT:
         return False
-    seals = {seal_of(file) for file in files}
-    if not files or (newest and seals == {newest[0]}):
+    if _is_sealed(files, newest):
         return False
+    seals = {seal_of(file) for file in files}
     # A seal whose files never came into the table has sealed nothing.
     return newest is None or newest[0] not in seals or newest[1] < _last_night(now)
 
@@ -86,6 +91,10 @@ def checksum_of(tables: TenantTables, day: date) -> str | None:
     seals = scan(tables.tenant, "seals", day, day, tables.settings).select("seal", "checksum").collect().rows()
     there = {seal_of(file) for file in read_files(tables.tenant, TABLE, day, tables.settings)}
     return next((checksum for seal, checksum in seals if there == {seal}), None)
+
+
+def _is_sealed(files: Sequence[StoredFile], newest: tuple[str, datetime] | None) -> bool:
+    return not files or (newest is not None and {seal_of(file) for file in files} == {newest[0]})
 
 
 def _last_night(now: datetime) -> datetime:

@@ -18,7 +18,10 @@ STATES: Final = ("open", "passed", "failed")
 
 @dataclass(frozen=True)
 class DayState:
-    """One tenant's day; `version` grows whenever data arrives, never when a check speaks."""
+    """One tenant's day; `version` grows whenever data arrives, never when a check speaks.
+
+    All that had arrived by `sealed_version` is sealed; 0 if nothing is.
+    """
 
     tenant_id: str
     day: date
@@ -26,6 +29,7 @@ class DayState:
     detail: dict[str, Any]
     changed_at: datetime
     version: int
+    sealed_version: int = 0
 
 
 def mark_open(db: Database, tenant_id: str, days: Iterable[date]) -> None:
@@ -72,6 +76,20 @@ def set_checked(  # noqa: PLR0917 - the contract with the pipelines
             .returning(DAY_STATES.c.version)
         ).first()
     return changed is not None
+
+
+def set_sealed(db: Database, tenant_id: str, day: date, seen_version: int) -> None:
+    """Record that a day is sealed as far as it had come; what a later seal has recorded stays.
+
+    Args:
+        db: the control database.
+        tenant_id: whose day.
+        day: which day, UTC.
+        seen_version: the day's version, read before its data was.
+    """
+    mine = (DAY_STATES.c.tenant_id == tenant_id, DAY_STATES.c.day == day, DAY_STATES.c.sealed_version < seen_version)
+    with db.transaction() as session:
+        session.execute(update(DAY_STATES).where(*mine).values(sealed_version=seen_version))
 
 
 def get(db: Database, tenant_id: str, day: date) -> DayState | None:

@@ -176,6 +176,7 @@ DAY_STATES: Final = Table(
     Column("detail", JSON, nullable=False),
     Column("changed_at", UtcDateTime, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("sealed_version", BigInteger, nullable=False, server_default="0"),
 )
 
 STAGED_HINTS: Final = Table(

@@ -7,13 +7,17 @@ from typing import Any
 
 import polars as pl
 import pytest
+from dagster import build_schedule_context
 
 from lake.files import StoredFile, read_files
 from lake.ordering import ORDER
 from lake.sealed import seal_of
 from pipelines import seal as module
+from pipelines.resources import Platform
+from pipelines.schedules import nightly
 from pipelines.seal import checksum_of, due, seal_day
 from pipelines.sealed_day import in_shards
+from tenancy.days import get, mark_open, set_checked
 
 DAY = date(2026, 3, 4)
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -66,6 +70,42 @@ def test_a_sealed_day_holds_the_same_rows_in_order(home: Any, tables: Any) -> No
     assert told["events"] == before["count"].sum()
     assert told["seal"] == seal_of(file)
     assert checksum_of(tables, DAY) == told["checksum"]
+
+
+def test_a_day_that_was_not_sealed_comes_again_the_next_night_until_it_is(
+    home: Any, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked() -> list[str | None]:
+        at = datetime(2026, 3, 7, 2, tzinfo=UTC)
+        context = build_schedule_context(scheduled_execution_time=at, resources={"platform": Platform()})
+        return [request.partition_key for request in nightly(context)]
+
+    state = get(home.db, "acme", DAY)
+    assert set_checked(home.db, "acme", DAY, True, {}, state.version)
+    with monkeypatch.context() as patched:
+        patched.setattr(module.SealedFiles, "close", lambda _self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            seal_day(tables, DAY)
+    assert asked() == ["2026-03-04", "2026-03-06"]
+    seal_day(tables, DAY)
+    assert asked() == ["2026-03-06"]
+    assert get(home.db, "acme", DAY).sealed_version == state.version
+
+
+def test_what_lands_during_a_seal_is_not_recorded_as_sealed(
+    home: Any, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = get(home.db, "acme", DAY).version
+    build = module._build
+
+    def land_meanwhile(*how: Any) -> Any:
+        mark_open(home.db, "acme", [DAY])
+        return build(*how)
+
+    monkeypatch.setattr(module, "_build", land_meanwhile)
+    seal_day(tables, DAY)
+    state = get(home.db, "acme", DAY)
+    assert (state.version, state.sealed_version) == (before + 1, before)
 
 
 def test_sealing_again_changes_nothing(home: Any, tables: Any) -> None:

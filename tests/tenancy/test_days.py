@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from tenancy.database import Database
-from tenancy.days import DayState, get, list_days, mark_open, set_checked
+from tenancy.days import DayState, get, list_days, mark_open, set_checked, set_sealed
 
 MONDAY, TUESDAY = date(2026, 3, 2), date(2026, 3, 3)
 
@@ -60,3 +60,15 @@ def test_one_tenants_day_says_nothing_about_anothers(db: Database) -> None:
     assert [(state.tenant_id, state.day) for state in list_days(db, "zeta")] == [("zeta", MONDAY), ("zeta", TUESDAY)]
     assert [state.tenant_id for state in list_days(db, day=MONDAY)] == ["acme", "zeta"]
     assert [state.state for state in list_days(db, "zeta", MONDAY)] == ["failed"]
+
+
+def test_a_seal_is_recorded_up_to_what_it_saw_and_never_taken_back(db: Database) -> None:
+    mark_open(db, "acme", [MONDAY, TUESDAY])
+    set_sealed(db, "acme", MONDAY, seen_version=1)
+    mark_open(db, "acme", [MONDAY])
+    monday = get(db, "acme", MONDAY)
+    assert (monday.version, monday.sealed_version) == (2, 1), "data arrived: the seal is behind"
+    set_sealed(db, "acme", MONDAY, seen_version=2)
+    set_sealed(db, "acme", MONDAY, seen_version=1)
+    assert get(db, "acme", MONDAY).sealed_version == 2
+    assert get(db, "acme", TUESDAY).sealed_version == 0
