@@ -7,13 +7,12 @@ told to `on_lost` and, once there is a place to say so, said in the log itself.
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from functools import partial
 from itertools import groupby
 from typing import Final
@@ -35,10 +34,19 @@ LOST: Final = "access.lost"
 
 _AT_ONCE: Final = 10_000
 """Records that are written without waiting, and the most in one object."""
-_STAMP: Final = "%H%M%S%f"
-_NAME: Final = re.compile(r"access/(\d{4}-\d{2}-\d{2})/(\d{12})-(\d{12})-[a-z]+-[0-9a-z-]+\.ndjson\.zst")
+STAMP: Final = "%H%M%S%f"
 _ENCODER: Final = msgspec.json.Encoder()
-_DECODER: Final = msgspec.json.Decoder(Access)
+
+
+def object_key(day: date, records: Sequence[Access], name: str) -> str:
+    """Return the key of an object: below its day, named by the range of its records' times."""
+    times = [record.at for record in records]
+    return f"{FOLDER}/{day.isoformat()}/{min(times):{STAMP}}-{max(times):{STAMP}}-{name}.ndjson.zst"
+
+
+def encoded(records: Sequence[Access]) -> bytes:
+    """Return records as an object holds them; no token is in it, whatever carried it here."""
+    return zstandard.compress(redact(_ENCODER.encode_lines(records).decode()).encode())
 
 
 class AccessLog:
@@ -125,8 +133,12 @@ class AccessLog:
     def _start(self) -> None:
         with self._counting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # there is no room for a thread now; the next record tries again
+                self._thread = thread
 
     def _run(self) -> None:
         while not self._closed:
@@ -151,11 +163,8 @@ class AccessLog:
             for first in range(0, len(records), _AT_ONCE):
                 some = records[first : first + _AT_ONCE]
                 self._number += 1
-                times = [record.at for record in some]
-                span = f"{min(times):{_STAMP}}-{max(times):{_STAMP}}"
-                key = f"{FOLDER}/{day.isoformat()}/{span}-{self.name}-{self._number:06d}.ndjson.zst"
-                text = redact(_ENCODER.encode_lines(some).decode())
-                self._objects.append((key, zstandard.compress(text.encode()), len(some)))
+                name = f"{self.name}-{self._number:06d}"
+                self._objects.append((object_key(day, some, name), encoded(some), len(some)))
                 self._packed += len(some)
 
     def _put(self) -> bool:
@@ -215,76 +224,3 @@ def _both(log: AccessLog, also: Sink, record: Access) -> None:
         also(record)
     except Exception:  # noqa: BLE001 - no trace is worth what it tells of
         get_logger(__name__).exception("span_not_made")
-
-
-def read_access(store: Store, first: datetime, last: datetime, tenant: str | None = None) -> Iterator[Access]:
-    """Yield the records of [`first`, `last`) in the order of their times, of one tenant if it is given.
-
-    Args:
-        store: the audit store.
-        first: aware.
-        last: aware.
-        tenant: only records that name it, and those of the log itself.
-
-    Raises:
-        lake.stores.StoreError: an object cannot be read.
-    """
-    first, last = first.astimezone(UTC), last.astimezone(UTC)
-    for name in store.prefixes(FOLDER):
-        if first.date() <= (day := date.fromisoformat(name)) <= last.date():
-            yield from _of_day(store, day, first, last, tenant)
-
-
-def purge_access(store: Store, today: date, keep_days: int) -> int:
-    """Delete the objects of days that ended more than `keep_days` days before `today` (UTC); return how many.
-
-    Raises:
-        lake.stores.StoreError: some could not be deleted; the next time they are tried again.
-    """
-    gone = 0
-    for name in store.prefixes(FOLDER):
-        if date.fromisoformat(name) + timedelta(days=keep_days) < today:
-            keys = [found.key for found in store.list(f"{FOLDER}/{name}")]
-            store.delete(keys)
-            gone += len(keys)
-    return gone
-
-
-def _of_day(store: Store, day: date, first: datetime, last: datetime, tenant: str | None) -> Iterator[Access]:
-    """Yield a day's records in order; objects overlap, so one is opened when those before it have come that far."""
-    waiting: list[Access] = []
-    for begins, key in _objects_of(store, day, first, last):
-        ready = [record for record in waiting if record.at < begins]
-        yield from ready
-        waiting = sorted([*waiting[len(ready) :], *_records(store.get(key), first, last, tenant)], key=_time)
-    yield from waiting
-
-
-def _objects_of(store: Store, day: date, first: datetime, last: datetime) -> Iterator[tuple[datetime, str]]:
-    for found in store.list(f"{FOLDER}/{day.isoformat()}"):
-        if (name := _NAME.fullmatch(found.key)) is None:
-            continue
-        begins, ends = (
-            datetime.strptime(f"{day.isoformat()} {text}", f"%Y-%m-%d {_STAMP}").replace(tzinfo=UTC)
-            for text in (name[2], name[3])
-        )
-        if begins < last and ends >= first:
-            yield begins, found.key
-
-
-def _records(data: bytes, first: datetime, last: datetime, tenant: str | None) -> list[Access]:
-    lines: Iterable[bytes] = zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
-    if tenant is not None:
-        # Cheaper than decoding every line; what it lets through is looked at again.
-        needles = (f'"tenant":"{tenant}"'.encode(), f'"what":"{LOST}"'.encode())
-        lines = [line for line in lines if needles[0] in line or needles[1] in line]
-    records = map(_DECODER.decode, lines)
-    return [
-        record
-        for record in records
-        if first <= record.at < last and (tenant is None or record.tenant == tenant or record.what == LOST)
-    ]
-
-
-def _time(record: Access) -> datetime:
-    return record.at

@@ -4,7 +4,7 @@
 
 from dagster import DefaultScheduleStatus, OpExecutionContext, ScheduleDefinition, in_process_executor, job, op
 
-from lake.access import purge_access
+from lake.access_reads import merge_access, purge_access
 from lake.stores import AlreadyExistsError, Store, open_store
 from pipelines.resources import PlatformResource
 from tenancy.audit import heads_of
@@ -45,11 +45,13 @@ def sign_audit() -> None:
     sign_audit_heads()
 
 
-@op(description="Delete the access log's objects of days that are past their retention.")
+@op(description="Delete the access log's days that are past their retention; make few objects of a day's many.")
 def purge_access_log(context: OpExecutionContext, platform: PlatformResource) -> None:
     with platform.step(context) as db:
-        gone = purge_access(open_store("audit", platform.lake), db.clock().date(), platform.lake.access_retention_days)
-    context.add_output_metadata({"objects": gone})
+        store, today = open_store("audit", platform.lake), db.clock().date()
+        gone = purge_access(store, today, platform.lake.access_retention_days)
+        merged = merge_access(store, today)
+    context.add_output_metadata({"deleted": gone, "merged": merged})
 
 
 @job(executor_def=in_process_executor, tags={"kaimon/work": "audit"})

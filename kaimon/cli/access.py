@@ -13,9 +13,9 @@ from kaimon.base.clock import utc_now
 from kaimon.cli.query import span
 from kaimon.cli.tenant import database
 from kaimon.cli.terminal import inert, write
-from lake.access import read_access
+from lake.access_reads import read_access
 from lake.query import QueryError
-from lake.stores import open_store
+from lake.stores import StoreError, open_store
 
 
 def command(
@@ -40,9 +40,14 @@ def command(
         print(f"error: {inert(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from error
     encode = msgspec.json.Encoder().encode
-    with database():
-        for record in read_access(open_store("audit"), first, last, tenant):
-            write(inert(encode(record).decode() if json else _line(record)) + "\n")
+    try:
+        with database():
+            for record in read_access(open_store("audit"), first, last, tenant):
+                write(inert(encode(record).decode() if json else _line(record)) + "\n")
+    except StoreError as error:
+        # The night merges small objects into large ones: what was listed may be gone.
+        print(f"error: {inert(str(error))}: cannot be read, or was merged just now; ask again", file=sys.stderr)
+        raise typer.Exit(2) from error
 
 
 def _line(record: Access) -> str:

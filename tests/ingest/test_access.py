@@ -18,9 +18,10 @@ from ingest.app import create_app
 from ingest.edge import Edge
 from ingest.settings import IngestSettings
 from kaimon.base.access import Access, reporting_to
-from lake.access import read_access
+from lake.access_reads import read_access
 from lake.settings import LakeSettings
 from lake.stores import open_store
+from tenancy.alarms import list_alarms
 from tenancy.database import Database, open_database
 from tenancy.enrollment import create_token, enroll, revoke_token
 from tenancy.settings import TenancySettings
@@ -239,6 +240,29 @@ def test_nothing_that_a_host_says_of_its_files_or_itself_is_in_the_log(
     assert "secret" not in text
     for word in ("ada-lovelace", "editor-x", host.credential):
         assert word not in text
+
+
+def test_an_audit_store_that_is_dead_costs_no_batch_and_is_an_alarm(
+    tmp_path: Path, db: Database, wire: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("KAIMON_AUDIT_URL", (tmp_path / "file").as_uri())
+    host = a_host(db, wire)
+    body = host.batch(1)
+    edge: Any = create_app(IngestSettings(home=tmp_path, commit_linger_ms=0))
+
+    async def work() -> None:
+        async with edge._app.router.lifespan_context(edge._app):
+            transport = httpx.ASGITransport(app=edge, client=("127.0.0.1", 5))
+            async with httpx.AsyncClient(transport=transport, base_url="https://localhost") as client:
+                answer = await client.post("/v1/batches", content=body, headers=host.headers(body))
+                assert answer.status_code == 200
+                waiting = (await client.get("/metrics")).text
+                assert "kaimon_ingest_access_waiting 2.0" in waiting
+
+    asyncio.run(work())
+    (alarm,) = list_alarms(db)
+    assert (alarm.kind, alarm.tenant_id, alarm.detail["lost"]) == ("access_lost", "-", 3)
 
 
 def test_the_server_keeps_its_records_and_writes_the_last_of_them_when_it_stops(

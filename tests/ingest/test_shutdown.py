@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from lake.access import read_access
+from lake.access_reads import read_access
 from lake.settings import LakeSettings
 from lake.stores import open_store
 from tenancy.database import open_database

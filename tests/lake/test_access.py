@@ -12,7 +12,8 @@ import zstandard
 
 from kaimon.base.access import Access, accessing, report, reporting_to
 from kaimon.base.acting import Actor, acting_as
-from lake.access import FOLDER, LOST, AccessLog, access_log, purge_access, read_access
+from lake.access import FOLDER, LOST, AccessLog, access_log
+from lake.access_reads import merge_access, purge_access, read_access
 from lake.settings import LakeSettings
 from lake.stores import AlreadyExistsError, LocalStore, StoreError
 
@@ -244,3 +245,51 @@ def test_an_object_of_the_log_is_never_replaced(store: FailingStore, log: Access
     (found,) = store.list(FOLDER)
     with pytest.raises(AlreadyExistsError):
         store.put_new(found.key, b"forged")
+
+
+def many(store: FailingStore, count: int = 30) -> None:
+    """A day's records in an object each, of several processes."""
+    logs = [AccessLog(lambda: store, "test", flush_s=3600) for _ in range(3)]
+    for number in range(count):
+        logs[number % 3](record(number))
+        logs[number % 3].flush()
+    for log in logs:
+        log.close()
+
+
+def names(store: FailingStore) -> list[str]:
+    return [found.key for found in store.list(FOLDER)]
+
+
+def test_a_days_many_objects_become_few_and_read_the_same(store: FailingStore) -> None:
+    many(store)
+    before = list(read_access(store, NOON - DAY, NOON + DAY))
+    assert merge_access(store, NOON.date()) == 0  # the day is not over
+    assert merge_access(store, (NOON + DAY).date()) == 30
+    assert len(names(store)) == 1
+    assert list(read_access(store, NOON - DAY, NOON + DAY)) == before
+    assert merge_access(store, (NOON + DAY).date()) == 0
+    many(store, 2)  # what comes late
+    merge_access(store, (NOON + DAY).date())
+    assert len(names(store)) == 2
+    assert sorted(numbers(store)) == sorted([*range(30), 0, 1])
+    assert numbers(store, NOON, NOON + timedelta(seconds=3), tenant="acme") == [0, 0, 1, 1, 2]
+
+
+def test_a_merge_that_dies_or_may_not_delete_doubles_and_loses_nothing(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(store)
+
+    def refuse(_keys: object) -> None:
+        raise StoreError("these are locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "delete", refuse)
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                merge_access(store, (NOON + DAY).date())
+            assert numbers(store) == list(range(30))
+    assert len(names(store)) == 31
+    assert merge_access(store, (NOON + DAY).date()) == 30
+    assert numbers(store) == list(range(30))

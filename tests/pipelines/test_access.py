@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from kaimon.base.access import Access, reporting_to
-from lake.access import FOLDER, read_access
+from kaimon.base.access import Access, report, reporting_to
+from lake.access import FOLDER, access_log
+from lake.access_reads import read_access
 from lake.stores import open_store
 from pipelines.audit import NIGHTLY
 from pipelines.definitions import defs
@@ -99,6 +100,19 @@ def test_old_records_go_in_the_night(home: Any) -> None:
     defs.resolve_job_def("purge_audit").execute_in_process(instance=home.instance)
     kept = {found.key.split("/")[1] for found in store.list(FOLDER)}
     assert kept == {_ago(today, 365), today.isoformat()}
+
+
+def test_yesterdays_many_objects_are_few_in_the_morning(home: Any) -> None:
+    at = datetime.now(UTC) - timedelta(days=1)
+    for number in range(3):
+        with access_log("cli", home.lake):
+            report(Access(at=at, kind="command", what="x", outcome="ok", count=number))
+    defs.resolve_job_def("purge_audit").execute_in_process(instance=home.instance)
+    assert len(list(open_store("audit").list(f"{FOLDER}/{at.date()}"))) == 1
+    commands = [
+        one for one in read_access(open_store("audit"), at - timedelta(1), at + timedelta(2)) if one.what == "x"
+    ]
+    assert sorted(one.count or 0 for one in commands) == [0, 1, 2]
 
 
 def _ago(today: date, days: int) -> str:
