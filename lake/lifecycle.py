@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from kaimon.base.access import accessing
 from kaimon.base.aws import AwsError, aws_client, calling
 from lake.settings import STORES, LakeSettings, StoreName
 
@@ -81,7 +82,10 @@ def write(settings: LakeSettings, client: Any = None) -> list[str]:
     """
     buckets = wanted(settings)
     for bucket, rules in buckets.items():
-        with calling(f"lifecycle rules of s3://{bucket}"):
+        with (
+            accessing("storage", "bucket.lifecycle.write", object=bucket),
+            calling(f"lifecycle rules of s3://{bucket}"),
+        ):
             (client or aws_client("s3")).put_bucket_lifecycle_configuration(
                 Bucket=bucket, LifecycleConfiguration={"Rules": rules}
             )
@@ -90,7 +94,7 @@ def write(settings: LakeSettings, client: Any = None) -> list[str]:
 
 def _read(bucket: str, client: Any) -> list[Rule]:
     try:
-        with calling(f"lifecycle rules of s3://{bucket}"):
+        with accessing("storage", "bucket.lifecycle.read", object=bucket), calling(f"lifecycle rules of s3://{bucket}"):
             rules: list[Rule] = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     except AwsError as error:
         if "NoSuchLifecycleConfiguration" in str(error):

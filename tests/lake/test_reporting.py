@@ -22,6 +22,7 @@ from lake.coverage import coverage
 from lake.files import drop_files, encode, files_of, put_file, read_files, scan_files
 from lake.frames import frame_schema, to_rows
 from lake.holdings import Holdings, LocalHoldings, holdings
+from lake.lifecycle import differences, write
 from lake.ordering import in_order
 from lake.query import run_query
 from lake.reads import scan
@@ -59,7 +60,10 @@ PURE = {
 }  # fmt: skip
 """Modules that are about bytes in memory; the sandbox, whose queries are reported by who starts it; the reporting."""
 
-PURE_FUNCTIONS = {
+OF_NOBODY = {"lake.conditional.require_conditional_put", "lake.lifecycle.differences", "lake.lifecycle.write"}
+"""What is no one tenant's."""
+
+PURE_FUNCTIONS = {"lake.lifecycle.wanted",
     "lake.commits.lease_name", "lake.coverage.told", "lake.files.encode", "lake.stores.local_folder",
     "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added", "lake.files.file_schema",
     "lake.files.StoredFile.removed", "lake.sealed.seal_of", "lake.sealed.choose_encodings",
@@ -86,6 +90,20 @@ def emptied(settings: LakeSettings) -> None:
 
 def store_of(settings: LakeSettings) -> Store:
     return open_store("staging", settings)
+
+
+class Bucket:
+    """A bucket that takes whatever rules it is given."""
+
+    def get_bucket_lifecycle_configuration(self, **_: Any) -> dict[str, Any]:
+        return {"Rules": []}
+
+    def put_bucket_lifecycle_configuration(self, **_: Any) -> None:
+        pass
+
+
+def in_a_bucket(settings: LakeSettings) -> LakeSettings:
+    return LakeSettings(home=settings.home, staging_url="s3://bucket/staging")
 
 
 CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
@@ -118,6 +136,8 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     "lake.commits.Writer.replace": (emptied, "lake.replace"),
     "lake.commits.Writer.drop_days": (lambda s: Writer("acme", 1, s).drop_days("events", DAY), "lake.drop"),
     "lake.conditional.require_conditional_put": (lambda s: require_conditional_put(store_of(s), "x"), "staging.put"),
+    "lake.lifecycle.differences": (lambda s: differences(in_a_bucket(s), Bucket()), "bucket.lifecycle.read"),
+    "lake.lifecycle.write": (lambda s: write(in_a_bucket(s), Bucket()), "bucket.lifecycle.write"),
     "lake.holdings.holdings": (lambda s: holdings(s.staging_url, "staging").folders("acme"), "staging.list"),
     "lake.stores.open_store": (lambda s: list(store_of(s).list("acme")), "staging.list"),
 }
@@ -165,7 +185,7 @@ def test_each_storage_function_reports_who_did_what_to_whom(name: str, settings:
     assert found
     assert all(one.kind == "storage" and one.who == "system" for one in found)
     assert found[0].outcome == "ok"
-    assert name == "lake.conditional.require_conditional_put" or all(one.tenant == "acme" for one in found)
+    assert name in OF_NOBODY or all(one.tenant == "acme" for one in found)
     if name in {"lake.tables.open_table", "lake.reads.scan", "lake.files.put_file", "lake.query.run_query"}:
         assert len(found) == 1
 

