@@ -24,6 +24,7 @@ COLUMNS = pa.schema(
     }
 )
 READ = arrow_json.ParseOptions(explicit_schema=COLUMNS, unexpected_field_behavior="ignore")
+LOADED = "/kaimon-load-"  # is in the path of every folder of the generator
 CAUSES = ("ring", "scratch", "shed", "refused", "evicted")
 GROW = ("seen", "filtered", "next_seq")
 
@@ -71,8 +72,8 @@ class Books:
         self.final = False
         self.numbers: dict[int, Numbers] = defaultdict(Numbers)
         self.counts: dict[int, int] = defaultdict(int)
-        self.by_process: Counter[tuple[int, str]] = Counter()  # occurrences
-        self.rows_by_process: Counter[tuple[int, str]] = Counter()
+        # Occurrences by process, folder and operation: within an hour the numbers of processes come round again.
+        self.by_process: Counter[tuple[int, str, str]] = Counter()
         self.cpus: dict[int, dict[str, Any]] = {}
         self.digest: str | None = None
 
@@ -98,10 +99,12 @@ class Books:
             mine = table.filter(pc.equal(table["cpu"], cpu))
             self.numbers[cpu].add(mine["seq"].to_numpy())
             self.counts[cpu] += pc.sum(mine["count"]).as_py()
-        grouped = table.group_by(["pid", "operation"]).aggregate([("count", "sum"), ("count", "count")])
+        table = table.filter(pc.match_substring(table["path"], LOADED))
+        folders = pc.replace_substring_regex(table["path"], "/[^/]*$", "")
+        table = table.append_column("folder", folders)
+        grouped = table.group_by(["pid", "folder", "operation"]).aggregate([("count", "sum")])
         for row in grouped.to_pylist():
-            self.by_process[row["pid"], row["operation"]] += row["count_sum"]
-            self.rows_by_process[row["pid"], row["operation"]] += row["count_count"]
+            self.by_process[row["pid"], row["folder"], row["operation"]] += row["count_sum"]
 
     def _check(self, now: dict[str, Any]) -> None:
         cpu, numbers = now["cpu"], self.numbers[now["cpu"]]
@@ -123,6 +126,6 @@ class Books:
     def pending(self) -> int:
         return sum(cpu["pending"] for cpu in self.cpus.values())
 
-    def told(self, pid: int, *operations: str) -> int:
-        """Occurrences of a process that were delivered."""
-        return sum(self.by_process[pid, operation] for operation in operations)
+    def told(self, pid: int, folder: str, operation: str) -> int:
+        """Occurrences of a process in a folder of the generator's that were delivered."""
+        return self.by_process[pid, folder, operation]

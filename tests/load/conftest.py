@@ -107,6 +107,7 @@ class Loop:
 
     def __init__(self, program: Path, folder: Path, files: int, turns: int) -> None:
         folder.mkdir()
+        self.folder = str(folder)
         self.child = subprocess.Popen([program, folder, str(files), str(turns)], stdin=subprocess.PIPE, stdout=-1)
         if files:
             turns += turns // 10 if files < turns // 10 else 0  # it warms up
@@ -133,7 +134,7 @@ class Loop:
 
     def told(self, load: Any) -> dict[str, int]:
         """What a load of the agent has delivered of it."""
-        return {operation: load.told(self.pid, operation) for operation in self.events}
+        return {operation: load.told(self.pid, self.folder, operation) for operation in self.events}
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +156,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loop(program: Path, tmp_path: Path) -> Iterator[Callable[[int, int], Loop]]:
     """Start the generator in a folder of its own; in memory where there is any, since that is fastest."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="kaimon-load-", dir=memory if memory.is_mount() else tmp_path) as made:
+    with tempfile.TemporaryDirectory(prefix=books.LOADED[1:], dir=memory if memory.is_mount() else tmp_path) as made:
         running: list[Loop] = []
         folders = (Path(made).resolve() / str(number) for number in itertools.count())
 
