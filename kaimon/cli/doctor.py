@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
@@ -44,7 +45,11 @@ def findings() -> list[Finding]:
     from ingest.settings import IngestSettings
 
     ingest, tenancy, lake, aws = IngestSettings(), TenancySettings(), LakeSettings(), AwsSettings()
-    data = {"home": tenancy.home} | {name: local_folder(lake.url(name)) for name in STORES[:3]}
+    data = {"home": tenancy.home}
+    for name in STORES:
+        # What is elsewhere is not on a volume of this machine; whether it can be used, `stores` says.
+        with suppress(ValueError):
+            data[name] = local_folder(lake.url(name))
     # Folders below the home lie on its volume, unless something is mounted there.
     data = {
         name: folder

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from kaimon.base.settings import AwsSettings
 from kaimon.cli.finding import Finding, fail, looked_at, ok, warn
 from lake.conditional import UnfitStoreError, require_conditional_put
-from lake.settings import STORES, LakeSettings
+from lake.settings import STORES, LakeSettings, StoreName
 from lake.stores import StoreError, local_folder, open_store
 from tenancy.settings import TenancySettings
 
@@ -109,16 +110,21 @@ def _keys(db: Database) -> Iterator[Finding]:
 def stores(settings: LakeSettings) -> Iterator[Finding]:
     """Say whether each store takes an object once and only once."""
     for name in STORES:
-        url = settings.url(name)
-        if not local_folder(url).exists():
-            yield warn(f"store {name}", f"{url} is not there yet: it is made when it is first written")
-            continue
-        try:
-            require_conditional_put(open_store(name, settings), url)
-        except (StoreError, UnfitStoreError) as error:
-            yield fail(f"store {name}", str(error))
-        else:
-            yield ok(f"store {name}", f"{url} is writable and never replaces an object")
+        yield from looked_at(f"store {name}", partial(_store, name, settings))
+
+
+def _store(name: StoreName, settings: LakeSettings) -> Iterator[Finding]:
+    url = settings.url(name)
+    store = open_store(name, settings)
+    if url.startswith("file:") and not local_folder(url).exists():
+        yield warn(f"store {name}", f"{url} is not there yet: it is made when it is first written")
+        return
+    try:
+        require_conditional_put(store, url)
+    except (StoreError, UnfitStoreError) as error:
+        yield fail(f"store {name}", str(error))
+    else:
+        yield ok(f"store {name}", f"{url} is writable and never replaces an object")
 
 
 def files(settings: TenancySettings) -> Iterator[Finding]:

@@ -23,6 +23,8 @@ from kaimon.local.compare import compare, read_log
 from kaimon.local.processes import Children, ProcessError, wait_for
 from kaimon.local.relay import Relay, drop_one
 from kaimon.local.stack import Local, close_day, ensure_tenant, free_port, why_no_capture, write_token
+from lake.access import access_log
+from lake.settings import LakeSettings
 from tenancy.database import open_database
 from tenancy.settings import TenancySettings
 
@@ -137,7 +139,8 @@ def main() -> None:
     base = Path(os.environ.get("KAIMON_HOME", PROJECT_ROOT / "var")) / "demo"
     home = arguments.home or base / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     try:
-        status = run(home.resolve(), drop=arguments.drop_one)
+        with access_log("local", LakeSettings(home=home.resolve())):
+            status = run(home.resolve(), drop=arguments.drop_one)
     except (ProcessError, subprocess.SubprocessError) as error:
         say(f"FAIL: {error}")
         status = 1

@@ -174,6 +174,15 @@ def test_a_store_that_cannot_be_written_fails(
     assert "put" in look(1)["fail", "store lake"]
 
 
+def test_a_store_of_a_kind_that_there_is_none_of_fails_and_the_others_are_looked_at(
+    good: Path, look: Callable[..., Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAIMON_STAGING_URL", "ftp://elsewhere/staging")
+    found = look(1)
+    assert "ftp://elsewhere" in found["fail", "store staging"]
+    assert ("ok", "store lake") in found
+
+
 def test_files_that_others_may_read_are_named(good: Path, look: Callable[..., Found]) -> None:
     good.chmod(0o755)
     assert "chmod 700" in look(0)["warn", "files"]
