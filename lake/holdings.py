@@ -84,7 +84,7 @@ class Holdings(Protocol):
         ...
 
 
-def holdings(url: str, name: str = "place") -> Holdings:
+def holdings(url: str, name: str) -> Holdings:
     """Return what holds a store of this URL: `file:///…` or `s3://bucket/prefix`; the access log calls it `name`.
 
     Raises:

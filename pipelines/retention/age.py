@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Final
 
-from lake.holdings import Held, LocalHoldings, holdings
+from lake.holdings import Held, Holdings, holdings
 from lake.schema import TABLES
 from pipelines.settings import PipelineSettings
 from pipelines.tables import TenantTables
@@ -28,7 +28,8 @@ def drop_days(tables: TenantTables, pipelines: PipelineSettings, before: date) -
         lake.stores.StoreError: some files are left; the next run goes on.
         tenancy.leases.LeaseHeldError: the lease did not come free in time.
     """
-    lake, outbox = holdings(tables.settings.lake_url), LocalHoldings(pipelines.outbox_path)
+    lake = holdings(tables.settings.lake_url, "lake")
+    outbox = holdings(pipelines.outbox_path.resolve().as_uri(), "outbox")
     limits = {name: before - timedelta(days=1) if name == LEDGER else before for name in TABLES}
     old = {name: [folder for day, folder in _partitions(tables, name) if day < limits[name]] for name in TABLES}
     pages = list(_pages(outbox, tables.tenant, before))
@@ -55,13 +56,13 @@ def _partitions(tables: TenantTables, name: str) -> Iterator[tuple[date, str]]:
     if column is None:
         return
     top = f"{tables.tenant}/{name}"
-    for folder in holdings(tables.settings.lake_url).folders(top):
+    for folder in holdings(tables.settings.lake_url, "lake").folders(top):
         key, _, value = folder.partition("=")
         if key == column:
             yield date.fromisoformat(value), f"{top}/{folder}"
 
 
-def _pages(outbox: LocalHoldings, tenant: str, before: date) -> Iterator[Held]:
+def _pages(outbox: Holdings, tenant: str, before: date) -> Iterator[Held]:
     for page in outbox.held(tenant):
         found = _PAGE.fullmatch(page.key.rpartition("/")[2])
         if found is not None and date.fromisoformat(found[1]) < before:

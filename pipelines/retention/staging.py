@@ -41,7 +41,7 @@ def look(tenant: str, now: datetime, settings: LakeSettings) -> Staged:
     Raises:
         lake.stores.StoreError: the staging store cannot be asked.
     """
-    store = holdings(settings.staging_url)
+    store = holdings(settings.staging_url, "staging")
     nodes = store.folders(tenant)
     reached = Writer(tenant, 0, settings).versions("batches", nodes)
     landed_at = _landings(tenant, settings)
@@ -72,7 +72,7 @@ def purge(db: Database, tenant: str, settings: LakeSettings) -> dict[str, int]:
     if staged.old:
         size = sum(held.size for held in staged.old)
         note_act(db, tenant, "retention.staging", segments=len(staged.old), bytes=size)
-        holdings(settings.staging_url).delete(staged.old)
+        holdings(settings.staging_url, "staging").delete(staged.old)
     for node, (count, oldest) in sorted(staged.waiting.items()):
         detail = {"node": node, "segments": count, "oldest": oldest.isoformat(timespec="seconds")}
         raise_alarm(db, tenant, UNLANDED, node, node, detail)

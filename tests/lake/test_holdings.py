@@ -33,7 +33,7 @@ def test_on_disk_everything_counts_whatever_its_name_and_an_erasure_leaves_no_fo
         (tmp_path / name).write_text("four")
     (tmp_path / "acme-2").mkdir()
     (tmp_path / "acme-2" / "kept").write_text("kept")
-    store = holdings(tmp_path.as_uri())
+    store = holdings(tmp_path.as_uri(), "lake")
     assert [held.key for held in store.held("acme")] == [
         "acme/.draft", "acme/events/.a.parquet.1f", "acme/events/_delta_log/0.json", "acme/events/a.parquet",
     ]  # fmt: skip
@@ -74,7 +74,7 @@ def test_in_s3_every_version_marker_and_upload_goes_and_another_tenants_stay(
         client.put_object(Bucket=bucket, Key=f"{top}{tenant}/hidden/b.parquet", Body=b"gone")
         client.delete_object(Bucket=bucket, Key=f"{top}{tenant}/hidden/b.parquet")
         client.create_multipart_upload(Bucket=bucket, Key=f"{top}{tenant}/events/c.parquet")
-    store = holdings(f"s3://{bucket}/{prefix}")
+    store = holdings(f"s3://{bucket}/{prefix}", "lake")
     assert store.folders() == ["acme", "acme-2"]
     assert store.folders("acme") == ["events", "hidden"], "a folder in which all is hidden holds something"
     held = list(store.held("acme"))
