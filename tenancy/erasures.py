@@ -99,7 +99,7 @@ def begin(db: Database, tenant_id: str, lease: str, reason: str = "request") -> 
     return erasure
 
 
-def note(db: Database, tenant_id: str, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def note(db: Database, tenant_id: str, change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """Change what an erasure has found, durably; return it. `change` must come to nothing when it is done again."""
     with db.transaction() as session:
         return _note(session, tenant_id, change)
@@ -148,7 +148,7 @@ def finish(db: Database, tenant_id: str, receipt: str) -> None:
             append(db, session, tenant_id, "tenant.erase", str(erasure_id), receipt=receipt)
 
 
-def _note(session: Session, tenant_id: str, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def _note(session: Session, tenant_id: str, change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     mine = ERASURES.c.tenant_id == tenant_id
     found = dict(session.execute(select(ERASURES.c.found).where(mine).with_for_update()).scalar_one())
     change(found)

@@ -51,9 +51,9 @@ def generate(settings: TenancySettings, context: Context, *, new_file: bool) -> 
         plain = secrets.token_bytes(KEY_BYTES)
         return plain, Wrapped(FILE, encrypt(_file_root(settings), plain, context))
     what = f"a new data key from KMS key {settings.kms_key_id}"
-    with _kms(settings, what) as client:
+    with kms_client(settings, what) as client:
         made = client.generate_data_key(KeyId=settings.kms_key_id, KeySpec="AES_256", EncryptionContext=context)
-    _check_place(made["KeyId"], settings)
+    check_place(made["KeyId"], settings)
     return made["Plaintext"], Wrapped(made["KeyId"], made["CiphertextBlob"])
 
 
@@ -70,8 +70,8 @@ def unwrap(settings: TenancySettings, wrapped: Wrapped, context: Context) -> byt
         except InvalidTag as error:
             path = settings.token_key_path
             raise UnusableKeyError(f"{path} is not the key that this database's data keys were made with") from error
-    _check_place(wrapped.by, settings)
-    with _kms(settings, f"data key {context.get('kaimon:key')} by KMS key {wrapped.by}") as client:
+    check_place(wrapped.by, settings)
+    with kms_client(settings, f"data key {context.get('kaimon:key')} by KMS key {wrapped.by}") as client:
         # The key by name: a ciphertext under another one, which somebody else controls, is refused.
         got = client.decrypt(CiphertextBlob=wrapped.blob, KeyId=wrapped.by, EncryptionContext=context)
     plain: bytes = got["Plaintext"]
@@ -104,7 +104,7 @@ def _file_root(settings: TenancySettings) -> bytes:
 
 
 @contextmanager
-def _kms(settings: TenancySettings, what: str) -> Iterator[Any]:
+def kms_client(settings: TenancySettings, what: str) -> Iterator[Any]:
     try:
         aws = AwsSettings(home=settings.home)
         client = aws_client("kms", aws)
@@ -119,7 +119,7 @@ def _kms(settings: TenancySettings, what: str) -> Iterator[Any]:
         raise UnusableKeyError(str(error)) from error
 
 
-def _check_place(arn: str, settings: TenancySettings) -> None:
+def check_place(arn: str, settings: TenancySettings) -> None:
     """Refuse a KMS key that lies elsewhere, whatever a row of the database or an answer says."""
     parts = arn.split(":")
     region = parts[3] if len(parts) > 5 and parts[0] == "arn" and parts[2] == "kms" else None

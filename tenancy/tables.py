@@ -72,7 +72,10 @@ TENANTS: Final = Table(
     Column("max_hosts", Integer),
     Column("max_daily_events", BigInteger),
     Column("keep_days", Integer),
+    Column("kms_key", Text),
 )
+
+TENANT_KEYS: Final = Index("uq_tenants_kms_key", TENANTS.c.kms_key, unique=True)
 
 ENROLLMENT_TOKENS: Final = Table(
     "enrollment_tokens",

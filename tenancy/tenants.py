@@ -37,6 +37,7 @@ class Tenant:
     max_hosts: int | None = None
     max_daily_events: int | None = None
     keep_days: int | None = None
+    kms_key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tenancy.keyring import DATA
 from tenancy.receipts import public_pem, receipt_key
 from tenancy.roots import FILE
 from tenancy.rotation import Brought, list_keys, reseal, rotate, rotate_index
+from tenancy.tenant_keys import assign_key
 
 app = typer.Typer(help="List and rotate the keys that seal and index tokens.", no_args_is_help=True)
 
@@ -55,6 +56,16 @@ def reseal_() -> None:
     """Finish a rotation that was cut off: seal with the current data key whatever another one sealed."""
     with database() as db:
         _say(reseal(db))
+
+
+@app.command("assign")
+def assign_(
+    tenant: Annotated[str, typer.Argument(help="The tenant.", metavar="ID")],
+    kms_key: Annotated[str, typer.Option(help="The KMS key: id, ARN or alias.")],
+) -> None:
+    """Make a KMS key a tenant's own: its erasure schedules the key's deletion."""
+    with database() as db:
+        print(f"tenant {tenant} has {assign_key(db, tenant, kms_key)}")
 
 
 @app.command("receipts")

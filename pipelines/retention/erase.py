@@ -24,6 +24,7 @@ from tenancy.compact import compact
 from tenancy.database import Database
 from tenancy.erasures import Erasure, begin, finish, get_erasure, note, remove_rows
 from tenancy.receipts import compose, object_key, receipt_key
+from tenancy.tenant_keys import key_of, schedule_deletion
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def erase_tenant(
             wait(left.total_seconds())
         _empty_late(db, tenant, everywhere)
         _blank(db, tenant, pipelines)
+        _destroy_key(db, tenant)
         remove_rows(db, tenant)
     compact(db)
     receipt = _issue(db, tenant, open_store("audit", lake))
@@ -127,6 +129,14 @@ def _empty_late(db: Database, tenant: str, everywhere: list[Place]) -> None:
             note(db, tenant, change)
             place.erase()
         place.erase()
+
+
+def _destroy_key(db: Database, tenant: str) -> None:
+    """Let KMS delete the tenant's own key: whatever copy of its objects anybody kept ends with it."""
+    if (arn := key_of(db, tenant)) is None:
+        return
+    told = schedule_deletion(db, arn)
+    note(db, tenant, lambda found: found.setdefault("keys", [told]))
 
 
 def _blank(db: Database, tenant: str, pipelines: PipelineSettings) -> None:
