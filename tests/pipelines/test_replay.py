@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import zstandard
 from typer.testing import CliRunner
 
+from ingest.batch import Arrived, read_batch
+from ingest.settings import IngestSettings
 from kaimon.base.clock import to_micros
 from kaimon.cli.quarantine import app
-from lake.segments import Rejected
+from lake.segments import Rejected, encode_segment, segment_key
 from lake.stores import open_store
 from pipelines.checks.accounting import account, by_load
 from pipelines.landing import land_tenant
+from pipelines.verify import verify
 from tenancy.audit import read_chain
+from tenancy.credentials import HostIdentity
 from tenancy.days import get
+from tenancy.subscriptions import Subscription
 
 START = datetime(2026, 3, 4, 10, tzinfo=UTC)
 DAY = date(2026, 3, 4)
@@ -126,6 +135,9 @@ def test_the_day_is_checked_again_and_passes_with_every_count_right(home: Any, l
     assert state.state == "open"
     assert holds(home)
     assert closed() == ("passed", 8, 0, "complete", 0)
+    proof = verify(home.tables("acme"), DAY, DAY)
+    assert proof.holds
+    assert (proof.sums["seen"], proof.sums["delivered_events"], proof.sums["quarantined_events"]) == (8, 8, 0)
 
 
 def test_a_replay_is_on_the_audit_chain_by_number_alone(home: Any, set_apart: Any, run: Run) -> None:
@@ -181,6 +193,41 @@ def test_a_conflicting_batchs_lines_never_pass(home: Any, load: Any, run: Run) -
     assert [row["code"] for row in run("list")] == ["batch_conflict"]
     (dry,) = run("replay")
     assert (dry["lines"], dry["passing"]) == (0, 0)
+
+
+def test_what_ingest_refused_by_a_limit_lands_when_the_limit_is_raised(
+    home: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through ingest's own reading of a body, before and after."""
+    spec = importlib.util.spec_from_file_location("wire_of_ingest", Path(__file__).parents[1] / "ingest" / "wire.py")
+    assert spec is not None
+    assert spec.loader is not None
+    wire = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(wire)
+    home.tenant("acme")
+    host = wire.Host("acme", "agt_00000000000000cc", "")
+    long = f"/srv/{'x' * 500}"
+    rows = [{**row, "path": long} if index == 1 else row for index, row in enumerate(host.events(3))]
+    now = datetime.now(UTC)
+    body = zstandard.compress(wire.lines(host.header(), *rows))
+    sender = HostIdentity("acme", host.agent_id, "host-1", Subscription("active"))
+    arrived = Arrived(body, hashlib.sha256(body).hexdigest(), to_micros(now), sender)
+    batch = read_batch(arrived, IngestSettings(max_line_bytes=600))
+    assert [line.code for line in batch.rejected] == ["line_too_long"]
+    data = encode_segment("node-9", 1, "acme", [(batch.record, batch.rows, batch.rejected)])
+    open_store("staging").put_new(segment_key("acme", "node-9", 1), data)
+    land(home)
+    today = ("--from", now.date().isoformat(), "--to", now.date().isoformat())
+    monkeypatch.setenv("KAIMON_MAX_LINE_BYTES", "600")
+    answer = CliRunner().invoke(app, ["replay", "--apply", "--tenant", "acme", *today, "--json"])
+    assert json.loads(answer.stdout)["codes"] == {"line_too_long: still line_too_long": 1}
+    monkeypatch.delenv("KAIMON_MAX_LINE_BYTES")
+    answer = CliRunner().invoke(app, ["replay", "--apply", "--tenant", "acme", *today, "--json"])
+    assert json.loads(answer.stdout)["codes"] == {"line_too_long: passes": 1}
+    land(home)
+    events = home.table("acme", "events").sort("seq")
+    assert events["path"].to_list() == ["/srv/data/0", long, "/srv/data/2"]
+    assert events["seq"].to_list() == [0, 1, 2]
 
 
 def test_a_tenant_that_is_not_there_is_refused(home: Any) -> None:
