@@ -30,6 +30,8 @@ SUBCOMMANDS = (
     "land",
     "quarantine",
     "query",
+    "verify",
+    "lifecycle",
 )
 """Each is a module here with a Typer `app` or a plain function `command`."""
 
