@@ -77,6 +77,8 @@ class Proof:
             said.append(f"{self.stray_rows:,} rows of events that no landed batch brought")
         if self.doubled_rows:
             said.append(f"{self.doubled_rows:,} rows of events that are there twice")
+        if self.accounting.is_empty():
+            said.append("no batch was cut in these days: nothing was seen, and nothing is vouched for")
         verdict = "holds" if self.holds else "does NOT hold"
         return [*said, f"the proof of {self.first} to {self.last} {verdict}"]
 

@@ -128,5 +128,7 @@ def test_a_tenant_or_range_that_is_not_there_is_said_in_a_line(landed: Callable[
     landed(load)
     empty = run("--to", "2026-03-03")
     assert (empty.exit_code, empty.stderr) == (2, "error: the range is empty: 2026-03-04 is after 2026-03-03\n")
+    nothing = run("--from", "2026-02-01", "--to", "2026-02-01").stdout.splitlines()
+    assert nothing[-2] == "no batch was cut in these days: nothing was seen, and nothing is vouched for"
     unknown = run("--tenant", "zeta")
     assert (unknown.exit_code, unknown.stderr) == (2, "error: there is no tenant 'zeta'\n")
