@@ -188,6 +188,8 @@ def test_an_agent_whose_subscription_ends_slows_down_says_so_and_accounts_for_al
         agent.close()
     assert server.stop() == 0
     paths, lost = books(wire, server.home, "acme")
+    # Sensitive files that others on this machine open are told too.
+    paths = {path for path in paths if path.startswith(f"{watched}/")}
     assert {str(watched / name) for name in ("before", "after")} <= paths
     assert lost["shed"] > 0
     assert len(paths) - 2 <= made <= len(paths) - 2 + lost.total(), "a file is neither told nor counted"
