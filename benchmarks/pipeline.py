@@ -1,4 +1,4 @@
-"""How fast landing is, beside the least that any landing has to do: write the same rows to plain Parquet.
+"""How fast landing is, beside the least that any landing has to do; what sealing costs and what it gives.
 
 Prints one JSON object:
 
@@ -7,6 +7,16 @@ Prints one JSON object:
     landing_rows_per_s              staged segments to committed tables, everything on: lease, ledger, deduplication
     sink_parquet_rows_per_s         the same rows through Polars' own sink_parquet, one file, zstd 3: the ceiling
     landing_share_of_sink_parquet   the first over the second
+    seal_days, seal_rows            days that were sealed, and their events in all: real paths of this machine
+    seal_rows_per_cpu_s             rows sealed a CPU-second, median over the days: read, sorted, summed, encoded, put
+    bytes_per_event                 of sealed files; _plain: as the rows come, Polars' Parquet, zstd 3; _duckdb: one
+                                    day as DuckDB's Parquet, sorted by (path, time), zstd; _chdb: ClickHouse, ORDER BY
+                                    (path, time), ZSTD(3), only where `chdb` is installed
+    path_lookup_ms                  all events of a path in all those days, warm, median over 15 paths; _plain: in the
+                                    plain files; _chdb: in ClickHouse
+    path_lookup_speedup             plain over sealed; opening 30 days costs what it costs, so that small
+                                    days (--quick) are found sooner in plain files
+    path_lookup_vs_chdb             sealed over ClickHouse, where `chdb` is installed
 """
 
 from __future__ import annotations
@@ -15,6 +25,7 @@ import argparse
 import json
 import logging
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +36,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+# Started as a script, Python looks in this folder and not in the one that `benchmarks` is in.
+sys.path.insert(1, str(Path(__file__).parents[1]))
+
+from benchmarks.support import sealing
 from kaimon.base.logs import configure_logs
 from lake.schema import EVENT_LINE, OPERATIONS
 from lake.segments import FIRST_SEQUENCE, BatchRecord, encode_segment, segment_key
@@ -139,7 +154,10 @@ def main() -> None:
         "landing_rows_per_s": round(rows / landing),
         "sink_parquet_rows_per_s": round(rows / sink),
         "landing_share_of_sink_parquet": round(statistics.median(sink / landing for landing, sink in times), 3),
+        **sealing.measure(*((30, 10_000) if arguments.quick else (30, 200_000))),
     }
+    if "path_lookup_chdb_ms" in answer:
+        answer["path_lookup_vs_chdb"] = round(answer["path_lookup_ms"] / answer["path_lookup_chdb_ms"], 2)
     print(json.dumps(answer, indent=None if arguments.json else 2))
 
 

@@ -24,6 +24,7 @@ from lake.files import drop_files, encode, files_of, put_file, read_files, scan_
 from lake.frames import frame_schema, to_rows
 from lake.holdings import Holdings, LocalHoldings, holdings
 from lake.lifecycle import differences, write
+from lake.lookup import touches
 from lake.ordering import in_order
 from lake.query import run_query
 from lake.reads import scan
@@ -112,6 +113,7 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     "lake.tables.create_table": (lambda s: create_table("acme", "events", s), "lake.create"),
     "lake.reads.scan": (lambda s: scan("acme", "events", settings=s), "lake.read"),
     "lake.coverage.coverage": (lambda s: coverage("acme", NOON, NOON, NOON, s), "lake.read"),
+    "lake.lookup.touches": (lambda s: touches("acme", "/a", DAY, DAY, s), "lake.read"),
     "lake.query.run_query": (lambda s: run_query("acme", "SELECT 1", NOON, datetime.now(UTC), s), "lake.query"),
     "lake.files.put_file": (a_file, "lake.put"),
     "lake.files.files_of": (lambda s: files_of(create_table("acme", "events", s), "events", DAY), "lake.create"),

@@ -89,7 +89,8 @@ if "fence" in ASKED:
     tables.held_lease = any_fence
 
 home = Path(ASKED["home"])
-db = open_database(TenancySettings(home=home))
+later = timedelta(days=ASKED.get("later_days", 0))
+db = open_database(TenancySettings(home=home), lambda: datetime.now(UTC) + later)
 try:
     if day := ASKED.get("seal"):
         acme = tables.TenantTables(db, "acme", "runner", LakeSettings(home=home))
