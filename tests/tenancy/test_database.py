@@ -112,14 +112,14 @@ def test_two_writers_take_turns(db: Database) -> None:
     def second() -> None:
         started.set()
         with db.transaction() as session:
-            order.append("second")
             session.execute(update(EPOCHS).values(value=EPOCHS.c.value * 10))
+            order.append("second")
 
     with db.transaction() as session:
+        session.execute(update(EPOCHS).values(value=EPOCHS.c.value + 1))
         thread = threading.Thread(target=second)
         thread.start()
         assert started.wait(10)
-        session.execute(update(EPOCHS).values(value=EPOCHS.c.value + 1))
         order.append("first")
     thread.join(30)
     assert order == ["first", "second"]

@@ -246,8 +246,8 @@ def test_hosts_are_counted_exactly_and_a_revoked_one_makes_room(db: Database, te
     assert use_of(db, tenant).hosts == 3
     revoke_token(db, tenant, record.token_id)
     assert use_of(db, tenant).hosts == 2
-    enroll(db, other, "web-1", HOST, "boot-1", "0.1.0")
-    assert revoke_host(db, tenant, list_hosts(db, tenant)[-1].agent_id)
+    newest = enroll(db, other, "web-1", HOST, "boot-1", "0.1.0")
+    assert revoke_host(db, tenant, newest.agent_id)
     enroll(db, other, "web-1", HOST, "boot-1", "0.1.0")
 
 
