@@ -177,7 +177,7 @@ def test_of_an_erased_tenant_no_byte_is_left_anywhere_and_of_another_every_byte(
     assert said["erased"]["stores"]["lake/events"]["rows"] == 2
     assert said["erased"]["control"]["hosts"]["rows"] == 1
     assert said["erased"]["control"]["people"] == {"names": 1}
-    assert said["erased"]["log_lines"] == 2
+    assert said["erased"]["log_lines"] >= 2  # and those of the run, where its log is on
 
 
 @pytest.fixture
