@@ -48,6 +48,11 @@ def mark(tenant: str, what: str) -> str:
     return f"mark-{what}-of-{tenant}"
 
 
+@pytest.fixture(autouse=True)
+def _no_worker_is_left_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAIMON_REVOCATION_GRACE_S", "0.01")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def control(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str | None]:
     """Where the control database is; None: in the home."""
@@ -65,7 +70,6 @@ def control(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def stage(control: str | None, home: Any, monkeypatch: pytest.MonkeyPatch, new_load: Any) -> Callable[[str], Any]:
     """Make a tenant whose every text is marked: enrolled, landed, rolled up, told, and logged about."""
     monkeypatch.setenv("DAGSTER_HOME", str(home.path / "dagster"))
-    monkeypatch.setenv("KAIMON_REVOCATION_GRACE_S", "0.01")
     (home.path / "dagster").mkdir(exist_ok=True)
     home.instance.dispose()
     home.instance = dg.DagsterInstance.local_temp(str(home.path / "dagster"))
