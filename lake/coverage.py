@@ -152,19 +152,22 @@ def _unknown_hours(batches: pl.DataFrame, first: datetime, last: datetime) -> in
         since="sent_at",
         ends=pl.col("sent_at").shift(-1).over("agent_id").fill_null(moment),
     ).filter(~pl.col("final") & (pl.col("ends") - pl.col("since") > SILENCE) & (pl.col("begins") < pl.col("ends")))
-    spans = gaps.with_columns(
-        hour=pl.datetime_ranges(
-            pl.col("begins").dt.truncate("1h"),
-            (pl.col("ends") - timedelta(microseconds=1)).dt.truncate("1h"),
-            interval="1h",
-            time_unit="us",
-            time_zone="UTC",
-        )
-    ).explode("hour")
+    spans = gaps.with_columns(hour=hours_between(pl.col("begins"), pl.col("ends"))).explode("hour")
     holes = batches.filter(
         pl.col("sent_at").is_between(first, last, closed="left") & (pl.col("batch_seq") > pl.col("previous") + 1)
     ).select("agent_id", hour=pl.col("sent_at").dt.truncate("1h"))
     return pl.concat([spans.select("agent_id", "hour"), holes]).n_unique()
+
+
+def hours_between(begins: pl.Expr, ends: pl.Expr) -> pl.Expr:
+    """Return the hours, UTC, that a span touches, as a list; its end does not belong to it."""
+    return pl.datetime_ranges(
+        begins.dt.truncate("1h"),
+        (ends - timedelta(microseconds=1)).dt.truncate("1h"),
+        interval="1h",
+        time_unit="us",
+        time_zone="UTC",
+    )
 
 
 def _hours(first: datetime, last: datetime) -> int:

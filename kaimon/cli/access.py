@@ -9,36 +9,24 @@ import msgspec
 import typer
 
 from kaimon.base.access import Access
-from kaimon.base.clock import utc_now
-from kaimon.cli.query import span
+from kaimon.cli.span import FromOption, ToOption, asked_span
 from kaimon.cli.tenant import database
 from kaimon.cli.terminal import inert, write
 from lake.access_reads import read_access
-from lake.query import QueryError
 from lake.stores import StoreError, open_store
 
 
 def command(
     tenant: Annotated[str | None, typer.Option(help="Only what was done to this tenant's data.")] = None,
-    from_: Annotated[
-        str | None,
-        typer.Option("--from", help="Date or ISO 8601 time, UTC unless it says; by default 24 hours before --to."),
-    ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option("--to", help="Date (its end) or ISO 8601 time, UTC unless it says; by default now."),
-    ] = None,
+    from_: FromOption = None,
+    to: ToOption = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with every field.")] = False,
 ) -> None:
     """Print the access log, oldest first: every API call, storage access, run of a step and command.
 
     A line: when, kind, who, what, tenant and object, outcome, from where, request id, bytes.
     """
-    try:
-        first, last = span(from_, to, utc_now())
-    except QueryError as error:
-        print(f"error: {inert(str(error))}", file=sys.stderr)
-        raise typer.Exit(2) from error
+    first, last = asked_span(from_, to)
     encode = msgspec.json.Encoder().encode
     try:
         with database():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_
 import os
 import socket
-import sys
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime
@@ -14,12 +13,10 @@ from typing import Annotated, Any, Final
 import polars as pl
 import typer
 
-from kaimon.base.clock import utc_now
-from kaimon.cli.query import span
+from kaimon.cli.span import asked_span
 from kaimon.cli.tenant import database
 from kaimon.cli.terminal import inert, write
 from lake.commits import Writer, lease_name
-from lake.query import QueryError
 from lake.reads import scan
 from lake.segments import encode_segment, segment_key
 from lake.settings import LakeSettings
@@ -49,7 +46,7 @@ def list_(tenant: TenantOption, from_: FromOption = None, to: ToOption = None, j
 
     A line: when it came, agent, load and batch, its line there, code, why, and its beginning.
     """
-    first, last = _span(from_, to)
+    first, last = asked_span(from_, to)
     with database() as db:
         _known(db, tenant)
         rows = still_there(_arrived(tenant, first, last)).sort("received_at", "agent_id", "batch_seq", "line")
@@ -75,7 +72,7 @@ def replay(
 
     Says first what would come of it; --apply does it. Lines of a conflicting batch never pass.
     """
-    first, last = _span(from_, to)
+    first, last = asked_span(from_, to)
     with database() as db:
         _known(db, tenant)
         done = _replay(db, tenant, (first, last), apply)
@@ -148,14 +145,6 @@ def _arrived(tenant: str, first: datetime, last: datetime) -> pl.DataFrame:
 def _ledger(tenant: str, first: datetime, last: datetime) -> pl.DataFrame:
     rows = scan(tenant, "batches", first.date(), last.date())
     return rows.filter(pl.col("outcome") == "landed").collect()
-
-
-def _span(first: str | None, last: str | None) -> tuple[datetime, datetime]:
-    try:
-        return span(first, last, utc_now())
-    except QueryError as error:
-        print(f"error: {inert(str(error))}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 def _known(db: Database, tenant: str) -> None:

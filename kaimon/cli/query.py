@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from kaimon.base.clock import utc_now
+from kaimon.cli.span import FromOption, ToOption, span
 from kaimon.cli.tenant import database
 from kaimon.cli.terminal import inert, render, write
 from lake.query import QueryError, run_query
@@ -28,14 +28,8 @@ class Form(StrEnum):
 def command(
     sql: Annotated[str, typer.Argument(help="One SELECT, in DuckDB's dialect.", metavar="SQL")],
     tenant: Annotated[str, typer.Option(help="Whose tables.")],
-    from_: Annotated[
-        str | None,
-        typer.Option("--from", help="Date or ISO 8601 time, UTC unless it says; by default 24 hours before --to."),
-    ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option("--to", help="Date (its end) or ISO 8601 time, UTC unless it says; by default now."),
-    ] = None,
+    from_: FromOption = None,
+    to: ToOption = None,
     form: Annotated[Form, typer.Option("--format", help="How rows are printed.")] = Form.table,
 ) -> None:
     """Run one SELECT over a tenant's tables.
@@ -62,30 +56,6 @@ def _known(db: Database, tenant: str) -> None:
         raise QueryError(f"there is no tenant {tenant!r}")
 
 
-def span(first: str | None, last: str | None, now: datetime) -> tuple[datetime, datetime]:
-    """Return the range that two options mean, in UTC; a date means its start, or its end.
-
-    Raises:
-        QueryError: one is neither a date nor a time, or the range is empty.
-    """
-    end = now if last is None else _moment(last, "--to", timedelta(days=1))
-    begin = end - timedelta(days=1) if first is None else _moment(first, "--from", timedelta(0))
-    if begin >= end:
-        raise QueryError("the range is empty: --from must be before --to")
-    return begin, end
-
-
 def inert_lines(text: str) -> str:
     """Return a message of several lines with each made inert."""
     return "\n".join(inert(line) for line in text.expandtabs(4).split("\n"))
-
-
-def _moment(text: str, option: str, whole_day: timedelta) -> datetime:
-    try:
-        try:
-            return datetime.combine(date.fromisoformat(text), time(), UTC) + whole_day
-        except ValueError:
-            moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise QueryError(f"{option} wants a date or an ISO 8601 time, not {text!r}") from error

@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from lake.coverage import hours_between
 from pipelines.checks.ledger import LOAD
 
 MAX_GAP: Final = timedelta(seconds=90)
@@ -69,15 +70,7 @@ def spans(deltas: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
 
 def by_hour(cut: pl.DataFrame) -> pl.DataFrame:
     """Sum spans into hours: `agent_id`, `hour` and one duration column a kind of `KINDS`."""
-    hours = cut.with_columns(
-        hour=pl.datetime_ranges(
-            pl.col("from").dt.truncate("1h"),
-            (pl.col("to") - timedelta(microseconds=1)).dt.truncate("1h"),
-            interval="1h",
-            time_unit="us",
-            time_zone="UTC",
-        )
-    ).explode("hour")
+    hours = cut.with_columns(hour=hours_between(pl.col("from"), pl.col("to"))).explode("hour")
     took = pl.min_horizontal("to", pl.col("hour") + timedelta(hours=1)) - pl.max_horizontal("from", "hour")
     return (
         hours.with_columns(took=took)

@@ -65,8 +65,9 @@ PURE = {
 OF_NOBODY = {"lake.conditional.require_conditional_put", "lake.lifecycle.differences", "lake.lifecycle.write"}
 """What is no one tenant's."""
 
-PURE_FUNCTIONS = {"lake.lifecycle.wanted",
-    "lake.commits.lease_name", "lake.coverage.told", "lake.files.encode", "lake.stores.local_folder",
+PURE_FUNCTIONS = {
+    "lake.commits.lease_name", "lake.coverage.told", "lake.coverage.hours_between", "lake.lifecycle.wanted",
+    "lake.files.encode", "lake.stores.local_folder",
     "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added", "lake.files.file_schema",
     "lake.files.StoredFile.removed", "lake.sealed.seal_of", "lake.sealed.choose_encodings",
 }  # fmt: skip
