@@ -88,7 +88,7 @@ def replay(
 
 def _replay(db: Database, tenant: str, arrived: tuple[datetime, datetime], apply: bool) -> dict[str, Any]:
     from ingest.settings import IngestSettings
-    from kaimon.cli.replay import prepare
+    from kaimon.cli.quarantine_replay import prepare
 
     settings = LakeSettings()
     longest = IngestSettings().max_line_bytes

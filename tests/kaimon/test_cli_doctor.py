@@ -18,7 +18,8 @@ import typer
 from click.testing import Result
 
 from ingest.tls import ensure_development_tls
-from kaimon.cli import doctor, machine
+from kaimon.cli import doctor
+from kaimon.cli.doctor import machine
 from kaimon.cli.main import build
 from lake.settings import LakeSettings
 from lake.stores import local_folder

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from kaimon.base.clock import Clock, utc_now
-from kaimon.cli.finding import Finding, fail, ok, warn
+from kaimon.cli.doctor.finding import Finding, fail, ok, warn
 
 _GIB: Final = 1 << 30
 _ENCRYPTED_TYPES: Final = frozenset({"ecryptfs", "fuse.gocryptfs", "fuse.cryfs", "fuse.encfs"})

@@ -12,8 +12,8 @@ import typer
 from kaimon.base.access import accessing
 from kaimon.base.redact import redact
 from kaimon.base.settings import AwsSettings
-from kaimon.cli import machine, state
-from kaimon.cli.finding import LEVELS, Finding, looked_at
+from kaimon.cli.doctor import machine, state
+from kaimon.cli.doctor.finding import LEVELS, Finding, looked_at
 from kaimon.cli.running import running
 from kaimon.cli.terminal import inert, write
 from lake.settings import STORES, LakeSettings

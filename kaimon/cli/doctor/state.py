@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kaimon.base.settings import AwsSettings
-from kaimon.cli.finding import Finding, fail, looked_at, ok, warn
+from kaimon.cli.doctor.finding import Finding, fail, looked_at, ok, warn
 from lake.conditional import UnfitStoreError, require_conditional_put
 from lake.settings import STORES, LakeSettings, StoreName
 from lake.stores import StoreError, local_folder, open_store
