@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from kaimon.base.problems import Problem
+from tenancy.credentials import Authenticator
 from tenancy.database import Database, open_database
 from tenancy.enrollment import Enrolled, create_token, enroll
 from tenancy.settings import TenancySettings
@@ -170,3 +172,20 @@ def in_processes(tmp_path: Path) -> Callable[..., list[str]]:
         return [(out / str(number)).read_text() for number in range(processes)]
 
     return run
+
+
+def _refusal(authenticator: Authenticator, credential: str) -> Problem | None:
+    """Return why a credential is refused, asked both ways."""
+    cached = authenticator.authenticate_cached(credential)
+    try:
+        authenticator.authenticate(credential, "192.0.2.1")
+    except Problem as problem:
+        assert cached is None
+        return problem
+    return None
+
+
+@pytest.fixture
+def refusal() -> Callable[[Authenticator, str], Problem | None]:
+    """Ask both ways whether a credential is refused, and why."""
+    return _refusal
