@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import math
+import os
 import re
+import signal
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -51,10 +53,18 @@ def render(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> 
 
 
 def write(text: str) -> None:
-    """Print on standard output; a character that its encoding lacks is written out, never an error."""
+    """Print on standard output; a character that its encoding lacks is written out, never an error.
+
+    A reader who has seen enough (`| head`) ends the command without a word, as the shell's own end.
+    """
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        # What is left in the buffer would be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from error
 
 
 def _table(columns: list[str], cells: list[list[str]], right: list[bool]) -> str:

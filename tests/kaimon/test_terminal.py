@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
 from datetime import time
 from decimal import Decimal
 
@@ -78,3 +81,14 @@ def test_no_rows_still_have_a_head() -> None:
     assert render(["a"], [], "table") == "a\n-\n(0 rows)\n"
     assert render(["a"], [], "csv") == "a\n"
     assert json.loads(render(["a"], [], "json")) == []
+
+
+def test_a_reader_who_has_seen_enough_ends_the_command_without_a_word() -> None:
+    code = "from kaimon.cli.terminal import write\nwhile True: write('a line of many\\n')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == b"a line of many\n"
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(30) == 128 + signal.SIGPIPE
