@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -67,7 +67,9 @@ class Cluster:
         own = self.process.pid
         children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
         for pid in (own, *map(int, children)):
-            os.kill(pid, number)
+            # A backend may have ended since it was listed.
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 @contextmanager
