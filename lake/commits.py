@@ -106,28 +106,34 @@ class Writer:
             told.count, told.bytes = sum(file.rows for file in files), sum(file.size for file in files)
             return self._append(table, _actions(table, [file.added(table) for file in files]), versions, expected)
 
-    def swap_files(self, table: str, old: Sequence[StoredFile], new: Sequence[DataFile]) -> int:
+    def swap_files(
+        self, table: str, old: Sequence[StoredFile], new: Sequence[DataFile], *, same_rows: bool = True
+    ) -> int:
         """Put files in the place of others that hold the same rows, and return the table's version.
 
-        What was appended since `old` was read stays as it is. Never tried again, as `replace` is not.
+        What was appended since `old` was read stays as it is. Never tried again, as `replace` is not. Without
+        `same_rows` they may hold others: for one who mends a table.
 
         Raises:
             StaleLeaseError: another writer has the lease.
             CommitConflictError: one of `old` is no longer part of the table, or another commit came between.
             ValueError: `new` has not as many rows as `old`.
         """
-        if (are := sum(file.rows for file in new)) != (were := sum(file.rows for file in old)):
+        if (are := sum(file.rows for file in new)) != (were := sum(file.rows for file in old)) and same_rows:
             raise ValueError(f"{table}: {are} rows cannot stand for {were}")
         with accessing("storage", "lake.replace", self.tenant, table) as told:
             told.count, told.bytes = are, sum(file.size for file in new)
-            return self._swap(table, old, new)
+            return self._swap(table, old, new, same_rows=same_rows)
 
-    def _swap(self, table: str, old: Sequence[StoredFile], new: Sequence[DataFile]) -> int:
+    def _swap(self, table: str, old: Sequence[StoredFile], new: Sequence[DataFile], *, same_rows: bool) -> int:
         handle = self._admitted(table, None, None)
         there = {file.path for day in {file.day for file in old} for file in files_of(handle, table, day)}
         if gone := [file.path for file in old if file.path not in there]:
             raise CommitConflictError(f"{table}: {len(gone)} of {len(old)} files are no longer part of it")
-        changes = [file.removed(table) for file in old] + [file.added(table, new_rows=False) for file in new]
+        changes: list[AddAction | RemoveAction] = [
+            *(file.removed(table, same_rows=same_rows) for file in old),
+            *(file.added(table, new_rows=not same_rows) for file in new),
+        ]
         try:
             return self._write(handle, table, _actions(table, changes), None)
         except CommitFailedError as error:

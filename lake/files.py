@@ -48,10 +48,10 @@ class StoredFile:
         """Its name, without the folder."""
         return PurePosixPath(self.path).name
 
-    def removed(self, table: str) -> RemoveAction:
-        """Return the action that takes it out of the table when other files have come to hold its rows."""
+    def removed(self, table: str, *, same_rows: bool = True) -> RemoveAction:
+        """Return the action that takes it out of the table; `same_rows`: other files have come to hold its rows."""
         now = round(datetime.now(UTC).timestamp() * 1000)
-        return RemoveAction(self.path, False, now, self.size, _partition(table, self.day))
+        return RemoveAction(self.path, not same_rows, now, self.size, _partition(table, self.day))
 
 
 @dataclass(frozen=True, order=True)

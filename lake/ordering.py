@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -63,7 +64,8 @@ def in_order(
         yield scan_files(tenant, table, files, settings).collect().sort(ORDER)
         return
     with ExitStack() as stack:
-        runs, samples = [], []
+        runs: list[pl.LazyFrame] = []
+        samples: list[pl.DataFrame] = []
         for file in (file for file in files if file.path in is_ordered):
             runs.append(scan_files(tenant, table, [file], settings))
             samples += [
@@ -71,15 +73,73 @@ def in_order(
             ]
         loose = [file for file in files if file.path not in is_ordered]
         for rows in _pieces(tenant, table, loose, settings, range_rows):
-            ordered = rows.sort(ORDER)
-            samples.append(ordered.select(ORDER).gather_every(step))
-            runs.append(_spill(ordered, stack.enter_context(tempfile.TemporaryFile(dir=_there(settings.home)))))
-            del rows, ordered
-        whole = pl.concat(runs)
-        for between in _ranges(pl.concat(samples), max(range_rows // step, 1)):
-            part = whole.filter(between).collect().sort(ORDER)
-            if part.height:
-                yield part
+            samples.append(_add_run(runs, rows.sort(ORDER), settings, stack, step))
+            del rows
+        yield from _merged(runs, samples, range_rows, step)
+
+
+def pieces_in_order(
+    pieces: Iterable[pl.DataFrame],
+    settings: LakeSettings | None = None,
+    *,
+    range_rows: int = RANGE_ROWS,
+    step: int = _STEP,
+) -> Iterator[pl.DataFrame]:
+    """Yield rows that come piece after piece, in any order, as `in_order` yields those of files.
+
+    Args:
+        pieces: rows of one table that has the columns of `ORDER`; small ones are put together.
+        settings: where runs are written: below its home.
+        range_rows: as for `in_order`.
+        step: as for `in_order`.
+    """
+    settings = settings or LakeSettings()
+    packed = _packed(pieces, range_rows)
+    begin = [rows for _, rows in zip(range(2), packed, strict=False)]
+    if len(begin) < 2:
+        yield from (rows.sort(ORDER) for rows in begin)
+        return
+    with ExitStack() as stack:
+        runs: list[pl.LazyFrame] = []
+        samples = [_add_run(runs, rows.sort(ORDER), settings, stack, step) for rows in chain(begin, packed)]
+        begin.clear()
+        yield from _merged(runs, samples, range_rows, step)
+
+
+def _packed(pieces: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """Yield the same rows in pieces of at most so many, and as few of them as may be; none is empty."""
+    together: list[pl.DataFrame] = []
+    held = 0
+    for piece in pieces:
+        for part in piece.iter_slices(rows):
+            if held and held + part.height > rows:
+                yield pl.concat(together)
+                together, held = [], 0
+            together.append(part)
+            held += part.height
+    if held:
+        yield pl.concat(together)
+
+
+def _add_run(
+    runs: list[pl.LazyFrame], ordered: pl.DataFrame, settings: LakeSettings, stack: ExitStack, step: int
+) -> pl.DataFrame:
+    """Make a run of ordered rows, and return the sample that tells where ranges begin."""
+    with ExitStack() as opening:
+        file = opening.enter_context(tempfile.TemporaryFile(dir=_there(settings.home)))
+        runs.append(_spill(ordered, file))
+        stack.push(opening.pop_all())
+    return ordered.select(ORDER).gather_every(step)
+
+
+def _merged(
+    runs: list[pl.LazyFrame], samples: list[pl.DataFrame], range_rows: int, step: int
+) -> Iterator[pl.DataFrame]:
+    whole = pl.concat(runs)
+    for between in _ranges(pl.concat(samples), max(range_rows // step, 1)):
+        part = whole.filter(between).collect().sort(ORDER)
+        if part.height:
+            yield part
 
 
 def _pieces(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
@@ -41,10 +42,19 @@ class Checked:
         return broken | {tenant: ["could not be measured"] for tenant in self.outcome.failed}
 
 
-def check_day(platform: Platform, db: Database, day: date, run: str) -> Checked:
-    """Measure, validate and set the day state of each tenant; one that moved on meanwhile is measured again."""
+def check_day(platform: Platform, db: Database, day: date, run: str, tenants: Collection[str] | None = None) -> Checked:
+    """Measure, validate and set the day state of each tenant; one that moved on meanwhile is measured again.
+
+    Args:
+        platform: where the tables are.
+        db: the control database.
+        day: which day, UTC.
+        run: who checks.
+        tenants: only these; None is all.
+    """
     checked = Checked()
-    todo = [one.tenant_id for one in list_tenants(db) if open_table(one.tenant_id, "hosts", platform.lake) is not None]
+    asked = [one.tenant_id for one in list_tenants(db) if tenants is None or one.tenant_id in tenants]
+    todo = [tenant for tenant in asked if open_table(tenant, "hosts", platform.lake) is not None]
     for _ in range(_ROUNDS):
         rows: dict[str, dict[str, Any]] = {}
         versions: dict[str, int] = {}

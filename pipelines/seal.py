@@ -8,7 +8,7 @@ one that is not, and what it put in vain is in no table.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
@@ -34,8 +34,17 @@ NIGHT: Final = timedelta(hours=2)
 _ATTEMPTS: Final = 3
 
 
+class ChecksumError(Exception):
+    """A day's rows do not come to the checksum that was kept when it was sealed."""
+
+
 def seal_day(
-    tables: TenantTables, day: date, *, range_rows: int = RANGE_ROWS, file_bytes: int = FILE_BYTES
+    tables: TenantTables,
+    day: date,
+    *,
+    again: bool = False,
+    range_rows: int = RANGE_ROWS,
+    file_bytes: int = FILE_BYTES,
 ) -> dict[str, int]:
     """Seal a day if it is over and has rows that are in no sealed file; else leave it as it is.
 
@@ -44,6 +53,7 @@ def seal_day(
     Args:
         tables: the tenant's.
         day: which.
+        again: a day that is over is sealed whatever was sealed before, and must come to the checksum that was kept.
         range_rows: rows that are in memory at a time, about.
         file_bytes: when a file is full.
 
@@ -51,17 +61,23 @@ def seal_day(
         Rows, files and bytes that were sealed; 0 where nothing was to do.
 
     Raises:
+        ChecksumError: the day was whole in its seal, and its rows are others now; nothing has changed.
         lake.commits.CommitError: another writer took over or replaced the day; nothing has changed.
         lake.stores.StoreError: a file may not be durable; nothing has changed.
         tenancy.leases.LeaseHeldError: the lease did not come free in time; nothing has changed.
     """
     state = get(tables.db, tables.tenant, day)
     files = read_files(tables.tenant, TABLE, day, tables.settings)
-    newest = _newest(tables, day)
+    newest = _newest(tables, day, files)
     new: list[DataFile] = []
-    if due(day, files, newest, tables.db.clock()):
+    now = tables.db.clock()
+    if due(day, files, newest, now) or (again and files and is_over(day, now)):
+        kept = kept_checksum(tables, day, files)
         new, told = _build(tables, day, files, range_rows, file_bytes)
-        _commit(tables, day, files, new, told)
+        if kept is not None and told["checksum"].item() != kept:
+            drop_files(tables.tenant, TABLE, new, tables.settings)
+            raise ChecksumError(f"{day}: its rows come to {told['checksum'].item()}, and {kept} was kept at its seal")
+        put_in_place(tables, day, files, new, told)
     if state is not None and (new or _is_sealed(files, newest)):
         set_sealed(tables.db, tables.tenant, day, state.version)
     return {"rows": sum(file.rows for file in new), "files": len(new), "bytes": sum(file.size for file in new)}
@@ -76,8 +92,7 @@ def due(day: date, files: Sequence[StoredFile], newest: tuple[str, datetime] | N
         newest: the name and the moment of its newest seal, if it has one.
         now: aware.
     """
-    start = datetime.combine(day, time(), UTC)
-    if now < start + timedelta(days=1) + NIGHT:
+    if not is_over(day, now):
         return False
     if _is_sealed(files, newest):
         return False
@@ -86,11 +101,26 @@ def due(day: date, files: Sequence[StoredFile], newest: tuple[str, datetime] | N
     return newest is None or newest[0] not in seals or newest[1] < _last_night(now)
 
 
+def is_over(day: date, now: datetime) -> bool:
+    """Say whether a day (UTC) has ended and its night has begun, so that it may be sealed."""
+    return now >= datetime.combine(day, time(), UTC) + timedelta(days=1) + NIGHT
+
+
 def checksum_of(tables: TenantTables, day: date) -> str | None:
     """Return the checksum of a day's rows in order; None if it is not sealed or rows have landed since."""
-    seals = scan(tables.tenant, "seals", day, day, tables.settings).select("seal", "checksum").collect().rows()
-    there = {seal_of(file) for file in read_files(tables.tenant, TABLE, day, tables.settings)}
-    return next((checksum for seal, checksum in seals if there == {seal}), None)
+    return kept_checksum(tables, day, read_files(tables.tenant, TABLE, day, tables.settings))
+
+
+def kept_checksum(tables: TenantTables, day: date, files: Sequence[StoredFile]) -> str | None:
+    """Return the checksum that was kept of exactly these files of a day; None if none was."""
+    return next(iter(_seal_of(tables, day, files)["checksum"]), None)
+
+
+def _seal_of(tables: TenantTables, day: date, files: Sequence[StoredFile]) -> pl.DataFrame:
+    """Return the row of `seals` that tells of exactly these files, or none."""
+    names = {seal_of(file) for file in files}
+    seals = scan(tables.tenant, "seals", day, day, tables.settings).collect()
+    return seals.filter(pl.col("seal").is_in(list(names))) if len(names) == 1 and None not in names else seals.clear()
 
 
 def _is_sealed(files: Sequence[StoredFile], newest: tuple[str, datetime] | None) -> bool:
@@ -102,21 +132,38 @@ def _last_night(now: datetime) -> datetime:
     return tonight if now >= tonight else tonight - timedelta(days=1)
 
 
-def _newest(tables: TenantTables, day: date) -> tuple[str, datetime] | None:
-    rows = scan(tables.tenant, "seals", day, day, tables.settings).select("seal", "sealed_at").collect().rows()
-    return rows[0] if rows else None
+def _newest(tables: TenantTables, day: date, files: Sequence[StoredFile]) -> tuple[str, datetime] | None:
+    """Return the seal that the files are of, if they are of one, else the last one that was told of."""
+    rows = _seal_of(tables, day, files)
+    if rows.is_empty():
+        rows = scan(tables.tenant, "seals", day, day, tables.settings).collect().sort("sealed_at")
+    return rows.select("seal", "sealed_at").row(-1) if rows.height else None
 
 
 def _build(
     tables: TenantTables, day: date, files: Sequence[StoredFile], range_rows: int, file_bytes: int
 ) -> tuple[list[DataFile], pl.DataFrame]:
-    """Put the sealed files, and return them with the row of `seals` that tells of them."""
+    """Put the sealed files of what these files hold; see `build`."""
+    ordered = frozenset(file.path for file in files if seal_of(file))
+    parts = in_order(tables.tenant, TABLE, files, tables.settings, is_ordered=ordered, range_rows=range_rows)
+    return build(tables, day, parts, file_bytes)
+
+
+def build(
+    tables: TenantTables, day: date, parts: Iterable[pl.DataFrame], file_bytes: int = FILE_BYTES
+) -> tuple[list[DataFile], pl.DataFrame]:
+    """Put a day's rows, which come in order, as sealed files; return them with the row of `seals` that tells of them.
+
+    They are part of nothing until `put_in_place`; if `parts` fails, none of them is left.
+
+    Raises:
+        lake.stores.StoreError: a file may not be durable.
+    """
     seal = uuid.uuid4().hex
     target = SealedFiles(tables.tenant, TABLE, day, seal, tables.settings, file_bytes)
     checksum, rows, events = RowsChecksum(TABLE), 0, 0
-    ordered = frozenset(file.path for file in files if seal_of(file))
     try:
-        for part in in_order(tables.tenant, TABLE, files, tables.settings, is_ordered=ordered, range_rows=range_rows):
+        for part in parts:
             batch = to_rows(part, TABLE)
             checksum.add(batch)
             target.add(batch)
@@ -138,18 +185,33 @@ def _build(
     return new, conform(pl.DataFrame([told]), "seals")
 
 
-def _commit(
-    tables: TenantTables, day: date, old: Sequence[StoredFile], new: Sequence[DataFile], told: pl.DataFrame
+def put_in_place(
+    tables: TenantTables,
+    day: date,
+    old: Sequence[StoredFile],
+    new: Sequence[DataFile],
+    told: pl.DataFrame,
+    *,
+    same_rows: bool = True,
 ) -> None:
     """Say what the seal is, then put its files in the place of the old ones.
 
-    In this order: a seal that is told of and is not there is one that did not come to be, and nobody goes by it.
+    In this order: a seal that is told of and is not there is one that did not come to be, and nobody goes by it. What
+    was kept of a whole seal goes only when its files have gone: a run that dies here loses no checksum.
+
+    Raises:
+        lake.commits.CommitError: another writer took over or replaced the day; the new files are gone.
+        tenancy.leases.LeaseHeldError: the lease did not come free in time; the new files are gone.
+        ValueError: not as many rows, with `same_rows`.
     """
+    of_day, before = f"event_day = '{day.isoformat()}'", _seal_of(tables, day, old)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with tables.writer() as writer:
-                writer.replace("seals", told, f"event_day = '{day.isoformat()}'")
-                writer.swap_files(TABLE, old, new)
+                writer.replace("seals", pl.concat([before, told]), of_day)
+                writer.swap_files(TABLE, old, new, same_rows=same_rows)
+                if before.height:
+                    writer.replace("seals", told, of_day)
         except LeaseHeldError:
             drop_files(tables.tenant, TABLE, new, tables.settings)
             raise

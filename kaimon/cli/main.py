@@ -30,10 +30,15 @@ SUBCOMMANDS = (
     "land",
     "quarantine",
     "query",
+    "touches",
     "verify",
+    "replay",
+    "backfill",
     "lifecycle",
 )
 """Each is a module here with a Typer `app` or a plain function `command`."""
+_WITH_PANDAS = {"backfill"}
+"""Its checks hand a frame to a library that knows no other."""
 
 
 def build(names: Iterable[str] = SUBCOMMANDS) -> typer.Typer:
@@ -68,9 +73,10 @@ def main() -> None:
     The command and what it does to any store are in the access log; the words after its name, which may hold anything,
     are not.
     """
-    without_pandas()
-    configure_logs("cli", logging.WARNING)
     asked = [name for name in SUBCOMMANDS if name == next(iter(sys.argv[1:]), None)]
+    if not _WITH_PANDAS.intersection(asked):
+        without_pandas()
+    configure_logs("cli", logging.WARNING)
     try:
         with access_log("cli"):
             build(asked or SUBCOMMANDS)()

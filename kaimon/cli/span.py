@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -20,6 +20,22 @@ ToOption = Annotated[
     str | None,
     typer.Option("--to", help="Date (its end) or ISO 8601 time, UTC unless it says; by default now."),
 ]
+
+_FORM: Final = ["%Y-%m-%d"]
+FirstDay = Annotated[datetime, typer.Option("--from", help="The first UTC day.", formats=_FORM)]
+LastDay = Annotated[datetime, typer.Option("--to", help="The last UTC day.", formats=_FORM)]
+
+
+def asked_days(first: datetime, last: datetime) -> list[date]:
+    """Return the days that two options of type `FirstDay` and `LastDay` mean, in order.
+
+    Raises:
+        ValueError: there is none.
+    """
+    days = (last.date() - first.date()).days + 1
+    if days < 1:
+        raise ValueError("the range is empty: --from must not be after --to")
+    return [first.date() + timedelta(days=number) for number in range(days)]
 
 
 def asked_span(first: str | None, last: str | None) -> tuple[datetime, datetime]:

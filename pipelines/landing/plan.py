@@ -127,6 +127,11 @@ def _sort_out(segment: Segment, verdict: Sequence[Outcome]) -> _SortedOut:
     return _SortedOut(kept.select(_EVENTS.names()), told.sort("event_day"), by_batch, bad, quarantine)
 
 
+def landing_rows(segment: Segment, verdict: Sequence[Outcome]) -> pl.LazyFrame:
+    """Return those of a segment's rows that go to `events`, given what becomes of each of its batches."""
+    return _judged(segment, verdict).filter(pl.col("code").is_null(), _of(verdict, *_KEPT)).select(_EVENTS.names())
+
+
 def _by_day(parts: Sequence[_SortedOut]) -> dict[date, Day]:
     """Return the kept rows by day; only segments that hold rows of a day are read for it."""
     told = pl.concat([part.told for part in parts])
