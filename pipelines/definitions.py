@@ -5,6 +5,7 @@ from __future__ import annotations
 from dagster import Definitions, in_process_executor
 
 from kaimon.base.logs import configure_logs
+from pipelines.alerts.sensors import alerts, failed_run
 from pipelines.assets import ASSETS
 from pipelines.audit import HOURLY, NIGHTLY, purge_audit, sign_audit
 from pipelines.jobs import CLOSE_DAY, LAND
@@ -19,7 +20,7 @@ configure_logs("pipelines")
 defs = Definitions(
     assets=[*ASSETS, daily.retention],
     jobs=[LAND, CLOSE_DAY, provisional, sign_audit, purge_audit, daily.RETAIN],
-    sensors=[staged],
+    sensors=[staged, failed_run, alerts],
     schedules=[nightly, EVERY_FIVE_MINUTES, HOURLY, NIGHTLY, daily.NIGHTLY],
     resources={"platform": Platform()},
     executor=in_process_executor,

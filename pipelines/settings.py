@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from kaimon.base.settings import HomeSettings
 
@@ -47,3 +47,53 @@ class PipelineSettings(HomeSettings):
     def outbox_path(self) -> Path:
         """Where summaries go."""
         return self.outbox or self.home / "outbox"
+
+
+class AlertSettings(HomeSettings):
+    """Whom to tell when something is wrong, how, and from when on it counts as wrong."""
+
+    alert_mail_to: str | None = Field(
+        default=None, description="Addresses, with commas between, to which alerts are mailed; without it none are."
+    )
+    alert_webhook_url: SecretStr | None = Field(
+        default=None,
+        description="Address (`https`) to which alerts are posted as JSON, signed as Standard Webhooks are; without it "
+        "none are. It is kept secret, since whoever knows it can often write there.",
+    )
+    alert_webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="Key of that signature (HMAC-SHA256), `whsec_` and at least 24 bytes as base64, or a reference to "
+        "a secret that holds it: `aws-secret:NAME` or `aws-secret:NAME#FIELD`.",
+    )
+    alert_webhook_ca: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) of the authorities trusted for the webhook; by default the machine's.",
+    )
+    alert_runbook_url: str = Field(
+        default="docs/runbook.md", description="Address of the runbook, to which each alert links."
+    )
+    alert_stale_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="Seconds that something may be staged and not land before its tenant counts as stale.",
+    )
+    alert_quarantine_lines: int = Field(
+        default=100,
+        ge=1,
+        description="Lines of a tenant in quarantine, of those that arrived today UTC, that raise an alert.",
+    )
+    alert_interval_s: int = Field(default=30, ge=1, description="Seconds between two looks for what is wrong.")
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _never_in_the_clear(cls, url: SecretStr | None) -> SecretStr | None:
+        # What is raised here must not repeat the address.
+        if url is not None and not url.get_secret_value().startswith("https://"):
+            raise ValueError("a webhook is asked by https")
+        return url
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that are set up: `mail`, `webhook`."""
+        wanted = {"mail": self.alert_mail_to, "webhook": self.alert_webhook_url}
+        return tuple(channel for channel, setting in wanted.items() if setting is not None)

@@ -100,6 +100,14 @@ def get(db: Database, tenant_id: str, day: date) -> DayState | None:
         return None if row is None else DayState(*row)
 
 
+def unsettled(db: Database) -> list[DayState]:
+    """Return every state that is not `passed`, by tenant and day: few, however many days there are."""
+    wanted = select_record(DayState, DAY_STATES).where(DAY_STATES.c.state != "passed")
+    with db.reading() as session:
+        rows = session.execute(wanted.order_by(DAY_STATES.c.tenant_id, DAY_STATES.c.day))
+        return [DayState(*row) for row in rows]
+
+
 def list_days(db: Database, tenant_id: str | None = None, day: date | None = None) -> list[DayState]:
     """Return states by tenant and day; of one tenant or one day where given."""
     wanted = select_record(DayState, DAY_STATES).order_by(DAY_STATES.c.tenant_id, DAY_STATES.c.day)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import case, delete
+from sqlalchemy import case, delete, update
 
 from tenancy.database import Database
 from tenancy.tables import STAGED_HINTS, insert_into, select_record
@@ -17,12 +17,13 @@ from tenancy.tables import STAGED_HINTS, insert_into, select_record
 
 @dataclass(frozen=True)
 class Hint:
-    """A node has staged segments up to `seq` for a tenant."""
+    """A node has staged segments up to `seq` for a tenant; nothing of them has waited for longer than from `since`."""
 
     tenant_id: str
     node: str
     seq: int
     updated_at: datetime
+    since: datetime | None = None
 
 
 def mark_staged(db: Database, staged: Iterable[tuple[str, str, int]]) -> None:
@@ -35,7 +36,7 @@ def mark_staged(db: Database, staged: Iterable[tuple[str, str, int]]) -> None:
     now = db.clock()
     # In key order, so that two writers never wait for each other crosswise.
     rows = [
-        {"tenant_id": tenant_id, "node": node, "seq": seq, "updated_at": now}
+        {"tenant_id": tenant_id, "node": node, "seq": seq, "updated_at": now, "since": now}
         for (tenant_id, node), seq in sorted(latest.items())
     ]
     new = insert_into(STAGED_HINTS, db.dialect).values(rows)
@@ -65,10 +66,8 @@ def all_hints(db: Database) -> list[Hint]:
 
 
 def drop(db: Database, tenant_id: str, node: str, seq: int) -> None:
-    """Forget a node's hint once everything up to `seq` has landed; one that is ahead of it stays."""
+    """Forget a node's hint once everything up to `seq` has landed; one that is ahead of it stays, to wait from now."""
+    mine = (STAGED_HINTS.c.tenant_id == tenant_id, STAGED_HINTS.c.node == node)
     with db.transaction() as session:
-        session.execute(
-            delete(STAGED_HINTS).where(
-                STAGED_HINTS.c.tenant_id == tenant_id, STAGED_HINTS.c.node == node, STAGED_HINTS.c.seq <= seq
-            )
-        )
+        session.execute(delete(STAGED_HINTS).where(*mine, STAGED_HINTS.c.seq <= seq))
+        session.execute(update(STAGED_HINTS).where(*mine).values(since=db.clock()))

@@ -189,6 +189,18 @@ STAGED_HINTS: Final = Table(
     Column("node", String(64), primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False, index=True),
+    Column("since", UtcDateTime),
+)
+
+# How far landing has come; `quarantined` is of `quarantine_day`, the newest day on which anything was.
+WATERMARKS: Final = Table(
+    "watermarks",
+    METADATA,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("landed_at", UtcDateTime, nullable=False),
+    Column("quarantine_day", Date),
+    Column("quarantined", BigInteger, nullable=False, server_default="0"),
 )
 
 # A row's `events` are rows of events that were taken on a UTC day, by the day of their arrival.
@@ -210,6 +222,39 @@ ALARMS: Final = Table(
     Column("agent_id", String(40), nullable=False),
     Column("detail", JSON, nullable=False),
     Column("raised_at", UtcDateTime, nullable=False, index=True),
+)
+
+# What operators are told outside: one row a cause from when it is noticed until it is over. Ids and counts only.
+ALERTS: Final = Table(
+    "alerts",
+    METADATA,
+    Column("alert_id", String(40), primary_key=True),
+    Column("tenant_id", String(40), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("subject", String(240), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("raised_at", UtcDateTime, nullable=False, index=True),
+    Column("cleared_at", UtcDateTime),
+)
+OPEN_ALERTS: Final = Index(
+    "uq_alerts_open",
+    ALERTS.c.kind,
+    ALERTS.c.tenant_id,
+    ALERTS.c.subject,
+    unique=True,
+    sqlite_where=ALERTS.c.cleared_at.is_(None),
+    postgresql_where=ALERTS.c.cleared_at.is_(None),
+)
+
+ALERT_NOTICES: Final = Table(
+    "alert_notices",
+    METADATA,
+    Column("alert_id", String(40), primary_key=True),
+    Column("channel", String(16), primary_key=True),
+    Column("state", String(16), primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
 )
 
 # Whoever acts is a number in the audit chain; who that is stands here alone, where an erasure can blank it.

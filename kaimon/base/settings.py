@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kaimon.base.regions import require_https_or_here, require_us_region
@@ -56,3 +56,30 @@ class AwsSettings(HomeSettings):
     @classmethod
     def _in_the_united_states(cls, region: str | None) -> str | None:
         return region and require_us_region(region)
+
+
+class MailSettings(HomeSettings):
+    """The mail server that takes what kaimon sends: alerts to operators."""
+
+    smtp_host: str | None = Field(
+        default=None,
+        description="Mail server (SMTP submission); without it nothing is mailed. Nothing is ever sent without TLS and "
+        "a certificate that fits this name.",
+    )
+    smtp_port: int = Field(
+        default=587,
+        ge=1,
+        le=65535,
+        description="Its port: 465 is TLS from the first byte, any other begins it by STARTTLS.",
+    )
+    smtp_user: str | None = Field(default=None, description="Who logs in there; without it nobody does.")
+    smtp_password: SecretStr | None = Field(
+        default=None,
+        description="The password for it, or a reference to a secret that holds it: `aws-secret:NAME` or "
+        "`aws-secret:NAME#FIELD`.",
+    )
+    smtp_ca: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) of the authorities trusted for the mail server; by default the machine's.",
+    )
+    smtp_from: str | None = Field(default=None, description="Address from which kaimon's mail comes.")

@@ -22,6 +22,7 @@ SUBCOMMANDS = (
     "host",
     "person",
     "alarm",
+    "alert",
     "audit",
     "access",
     "keys",

@@ -27,6 +27,7 @@ from pipelines.landing.ledger import landed_digests
 from pipelines.landing.plan import Plan, batch_days, plan
 from pipelines.landing.rules import BEHIND
 from pipelines.landing.staged import read_runs, read_staged, staged_run
+from pipelines.landing.watermark import note_watermark
 from tenancy.database import Database
 from tenancy.days import mark_open
 from tenancy.hints import all_hints, drop, staged_since
@@ -234,6 +235,7 @@ class _Landing:
         self._hold()
         hosts = merge_hosts(known, batches)
         self.writer.replace("hosts", hosts, None, targets, before)
+        note_watermark(self.db, self.tenant, batches, self.settings)
         for node, seq in targets.items():
             drop(self.db, self.tenant, node, seq)
 

@@ -25,7 +25,7 @@ def work(home):
 def test_a_hint_says_how_far_a_node_has_come(db: Database, clock: Any) -> None:
     mark_staged(db, [("acme", "n1", 3), ("acme", "n1", 2), ("zeta", "n1", 9)])
     mark_staged(db, [])
-    assert all_hints(db) == [Hint("acme", "n1", 3, clock()), Hint("zeta", "n1", 9, clock())]
+    assert all_hints(db) == [Hint("acme", "n1", 3, clock(), clock()), Hint("zeta", "n1", 9, clock(), clock())]
 
 
 def test_a_late_hint_never_takes_a_node_back(db: Database) -> None:
@@ -48,6 +48,17 @@ def test_a_hint_is_dropped_only_if_nothing_newer_is_staged(db: Database) -> None
     assert len(all_hints(db)) == 2
     drop(db, "acme", "n1", 5)
     assert [hint.node for hint in all_hints(db)] == ["n2"]
+
+
+def test_what_waits_has_waited_since_its_node_last_came_on(db: Database, clock: Any) -> None:
+    mark_staged(db, [("acme", "n1", 1)])
+    began = clock()
+    clock.move(60)
+    mark_staged(db, [("acme", "n1", 5)])
+    assert [hint.since for hint in all_hints(db)] == [began]
+    clock.move(60)
+    drop(db, "acme", "n1", 4)
+    assert [hint.since for hint in all_hints(db)] == [clock()]
 
 
 def test_hints_of_racing_nodes_all_arrive(in_processes: Callable[..., list[str]], db: Database) -> None:

@@ -1,0 +1,64 @@
+"""Mail: one message to one server, over TLS or not at all."""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from email.message import EmailMessage
+from typing import Final
+
+from kaimon.base.secrets import resolved
+from kaimon.base.settings import AwsSettings, MailSettings
+
+IMPLICIT_TLS_PORT: Final = 465
+_TIMEOUT_S: Final = 15.0
+
+
+class MailError(Exception):
+    """A message was not taken: by whom and why, in words without an address of a person or a password."""
+
+
+def send_mail(message: EmailMessage, settings: MailSettings) -> None:
+    """Hand a message, with its `From` and `To`, to the mail server; return once it has taken it for every recipient.
+
+    Raises:
+        MailError: there is no server, it cannot be reached or trusted, or it refused.
+        kaimon.base.aws.AwsError: the password is a reference to a secret that cannot be read.
+        ValueError: that reference is not one.
+    """
+    if settings.smtp_host is None:
+        raise MailError("no mail server is set (KAIMON_SMTP_HOST)")
+    place = f"{settings.smtp_host}:{settings.smtp_port}"
+    trust = ssl.create_default_context(cafile=settings.smtp_ca)
+    password = settings.smtp_password and resolved(settings.smtp_password, AwsSettings(home=settings.home))
+    try:
+        with _connected(settings.smtp_host, settings.smtp_port, trust) as server:
+            if settings.smtp_user is not None:
+                server.login(settings.smtp_user, password or "")
+            refused = server.send_message(message)
+    except smtplib.SMTPRecipientsRefused as error:
+        raise MailError(f"{place} refused every recipient: {_codes(error.recipients)}") from None
+    except smtplib.SMTPResponseException as error:
+        # Its words may repeat an address or what was logged in with.
+        raise MailError(f"{place} answered {error.smtp_code} ({type(error).__name__})") from None
+    except (smtplib.SMTPException, OSError) as error:
+        raise MailError(f"{place}: {type(error).__name__}: {error}") from error
+    if refused:
+        raise MailError(f"{place} refused {len(refused)} of the recipients: {_codes(refused)}")
+
+
+def _connected(host: str, port: int, trust: ssl.SSLContext) -> smtplib.SMTP:
+    if port == IMPLICIT_TLS_PORT:
+        return smtplib.SMTP_SSL(host, port, timeout=_TIMEOUT_S, context=trust)
+    server = smtplib.SMTP(host, port, timeout=_TIMEOUT_S)
+    try:
+        # Fails where it is not offered: nothing goes in the clear.
+        server.starttls(context=trust)
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _codes(refused: dict[str, tuple[int, bytes]]) -> str:
+    return ", ".join(str(code) for code in sorted({code for code, _ in refused.values()}))
