@@ -71,6 +71,8 @@ class BatchRecord:
     last_time: int | None = None
     replay_of: list[Any] | None = None
     """For lines that left quarantine: `[node, sequence]` of the segment that brought them."""
+    released: bool = False
+    """Somebody let these lines out as they are: landing takes them although they are outside its window."""
 
     @property
     def identity(self) -> tuple[str, str, int]:

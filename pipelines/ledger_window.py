@@ -93,6 +93,18 @@ def landed_ledger(tables: Snapshot, day: date) -> pl.LazyFrame:
     return _landed(tables.scan("batches", day - _DAY, day + LATE))
 
 
+def sources(tables: Snapshot, day: date) -> pl.LazyFrame:
+    """Return the batches that can have brought events of a day: `BATCH`, some of them twice.
+
+    That is `landed_ledger`, and those of which lines left quarantine later on: these may be of any day.
+    """
+    start = datetime.combine(day, time(), UTC)
+    left = tables.scan("batches").filter(
+        pl.col("outcome") == "replayed", pl.col("first_time") < start + _DAY, pl.col("last_time") >= start
+    )
+    return pl.concat([landed_ledger(tables, day).select(BATCH), left.select(BATCH)])
+
+
 def _landed(ledger: pl.LazyFrame) -> pl.LazyFrame:
     return ledger.filter(pl.col("outcome") == "landed")
 

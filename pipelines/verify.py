@@ -12,7 +12,7 @@ import polars as pl
 from lake.columns import CAUSES
 from pipelines.checks.accounting import account, accounting_line, by_load
 from pipelines.checks.metrics import event_metrics, rows_without_batch
-from pipelines.ledger_window import landed_ledger, read_window
+from pipelines.ledger_window import read_window, sources
 from pipelines.rollups.completeness import arrivals, completeness
 from pipelines.tables import TenantTables
 
@@ -121,7 +121,7 @@ def verify(tables: TenantTables, first: date, last: date) -> Proof:
         events, quarantine = window.events(snapshot), window.quarantine(snapshot)
         parts.append(account(events, window.cut, quarantine, window.baseline).with_columns(day=pl.lit(day)))
         hours.append(completeness(window.around, arrivals(events, quarantine), day, now))
-        stray += rows_without_batch(today, landed_ledger(snapshot, day))
+        stray += rows_without_batch(today, sources(snapshot, day))
         doubled += event_metrics(today)["doubled_rows"]
         day += _DAY
     accounting = pl.concat(parts)

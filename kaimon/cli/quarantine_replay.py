@@ -1,10 +1,11 @@
-"""Lines of quarantine held against today's rules, and those that pass as a segment to be staged again."""
+"""Lines of quarantine held against today's rules or let out as they are, as a segment to be staged again."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Final
 
 import polars as pl
@@ -15,13 +16,17 @@ from ingest.events import Fault, parse_lines
 from kaimon.base.clock import to_micros
 from kaimon.base.escape import unescape
 from lake.segments import BatchRecord, Rejected
-from pipelines.checks.quarantined import CONFLICT, STAGED, still_there
+from pipelines.checks.quarantined import CONFLICT, REPLAYED, STAGED, still_there
 from pipelines.landing.rules import RULED, judge
 
 MOST: Final = 200_000
 """Lines that are replayed at one time."""
 
 Part = tuple[BatchRecord, pa.Table, list[Rejected]]
+
+
+OUTSIDE: Final = "out_of_window"
+"""The reason landing gives for a well-formed line whose times it does not take; these alone can be released."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,14 @@ class Replay:
         """How many lines pass."""
         return sum(line.code is None for line in self.lines)
 
+    @property
+    def days(self) -> list[str]:
+        """The UTC days of those, as 2026-03-04, in order."""
+        found = {day for _, rows, _ in self.parts for day in _days(rows)}
+        return [day.isoformat() for day in sorted(found)]
 
-def prepare(quarantine: pl.DataFrame, ledger: pl.DataFrame, longest: int) -> Replay:
+
+def prepare(quarantine: pl.DataFrame, ledger: pl.DataFrame, longest: int, *, release: bool = False) -> Replay:
     """Judge every line that is still in quarantine.
 
     A line of a batch whose number had landed with other contents is left out: it is a part of no batch that landed.
@@ -60,18 +71,20 @@ def prepare(quarantine: pl.DataFrame, ledger: pl.DataFrame, longest: int) -> Rep
         quarantine: rows of the table, with the marks of lines that have left.
         ledger: landed rows of `batches`, at least those that brought these lines.
         longest: bytes that a line may have.
+        release: judge only lines that are outside landing's window, and let them pass although they are.
     """
-    rows = still_there(quarantine.filter(pl.col("code") != CONFLICT)).sort(*STAGED, "line").head(MOST)
+    mine = pl.col("code") == OUTSIDE if release else pl.col("code") != CONFLICT
+    rows = still_there(quarantine.filter(mine | (pl.col("code") == REPLAYED))).sort(*STAGED, "line").head(MOST)
     batches = {tuple(row[name] for name in STAGED): row for row in ledger.iter_rows(named=True)}
     judged: list[Judged] = []
     parts: list[Part] = []
-    said = hashlib.sha256()
+    said = hashlib.sha256(b"release" if release else b"")
     for place, lines in _by_batch(rows):
         batch = batches.get(place)
         if batch is None:
             judged += [Judged(line, line["code"], "no_batch", "its batch has not landed") for line in lines]
             continue
-        table, faults = _judge(lines, batch, longest)
+        table, faults = _judge(lines, batch, longest, release=release)
         bad = {fault.index: fault for fault in faults}
         judged += [
             Judged(line, line["code"], bad[index].code, bad[index].detail)
@@ -82,10 +95,17 @@ def prepare(quarantine: pl.DataFrame, ledger: pl.DataFrame, longest: int) -> Rep
         good = [line["line"] for index, line in enumerate(lines) if index not in bad]
         if good:
             said.update(repr((place, good)).encode())
-            parts.append((_record(batch, table), table.append_column(_LINE, pa.array(good, pa.int32())), []))
+            parts.append(
+                (_record(batch, table, released=release), table.append_column(_LINE, pa.array(good, pa.int32())), [])
+            )
     digest = said.hexdigest()
     whole = [(replace(record, digest=digest), table, rejected) for record, table, rejected in parts]
-    return Replay(judged, whole, f"replay-{digest[:24]}")
+    return Replay(judged, whole, f"{'release' if release else 'replay'}-{digest[:24]}")
+
+
+def _days(rows: pa.Table) -> set[date]:
+    micros = pl.Series(rows["time"].to_pylist(), dtype=pl.Int64)
+    return set(micros.cast(pl.Datetime("us", "UTC")).dt.date().unique().to_list())
 
 
 _LINE: Final = pa.field("line", pa.int32(), nullable=False)
@@ -96,9 +116,13 @@ def _by_batch(rows: pl.DataFrame) -> Iterator[tuple[tuple[Any, ...], list[dict[s
         yield place, part.to_dicts()
 
 
-def _judge(lines: Sequence[dict[str, Any]], batch: dict[str, Any], longest: int) -> tuple[pa.Table, list[Fault]]:
+def _judge(
+    lines: Sequence[dict[str, Any]], batch: dict[str, Any], longest: int, *, release: bool
+) -> tuple[pa.Table, list[Fault]]:
     """Return the rows that ingest and landing would take today, and what is wrong with the other lines."""
     table, faults = parse_lines([unescape(line["raw"]) for line in lines], longest)
+    if release:
+        return table, faults
     parsed = sorted(set(range(len(lines))) - {fault.index for fault in faults})
     received = pl.lit(batch["received_at"], pl.Datetime("us", "UTC"))
     moments = [name for name in RULED if name != "received_at"]
@@ -113,7 +137,7 @@ def _judge(lines: Sequence[dict[str, Any]], batch: dict[str, Any], longest: int)
     return table.filter(pa.array(verdict["code"].is_null().to_list(), pa.bool_())), [*faults, *late]
 
 
-def _record(batch: dict[str, Any], rows: pa.Table) -> BatchRecord:
+def _record(batch: dict[str, Any], rows: pa.Table, *, released: bool) -> BatchRecord:
     """Return the batch that a line came in, as the ledger knows it, with what is replayed of it."""
     last, ends = pc.max(rows["time"]).as_py(), pc.max(rows["last_time"]).as_py()
     return BatchRecord(
@@ -127,6 +151,7 @@ def _record(batch: dict[str, Any], rows: pa.Table) -> BatchRecord:
         first_time=pc.min(rows["time"]).as_py(),
         last_time=last if ends is None else max(last, ends),
         replay_of=[batch["node"], batch["segment_seq"]],
+        released=released,
     )
 
 

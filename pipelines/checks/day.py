@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.checks.accounting import account
 from pipelines.checks.metrics import event_metrics, ledger_metrics, rows_without_batch
 from pipelines.clones import Clone, find_clones
-from pipelines.ledger_window import landed_ledger, read_window
+from pipelines.ledger_window import read_window, sources
 from pipelines.rollups.completeness import arrivals
 from pipelines.tables import TenantTables
 
@@ -39,7 +39,7 @@ def measure_day(tables: TenantTables, day: date) -> Measured:
     row = {
         "tenant": tables.tenant,
         **metrics,
-        "rows_without_batch": rows_without_batch(today, landed_ledger(snapshot, day)),
+        "rows_without_batch": rows_without_batch(today, sources(snapshot, day)),
         **ledger_metrics(arrived, window.cut, arrivals(events, quarantine), accounting),
     }
     return Measured(row, find_clones(arrived))

@@ -326,7 +326,9 @@ class _Landing:
 def _first_day(batches: pl.DataFrame) -> date:
     """Return a day before which no event of these batches can have landed."""
     arrived: date = min(batches["received_day"].to_list())
-    return arrived - BEHIND - timedelta(days=1)
+    # Lines that somebody let out of quarantine may be of any day.
+    let_out: list[date] = batches.filter(pl.col("outcome") == "replayed")["first_time"].dt.date().drop_nulls().to_list()
+    return min(arrived - BEHIND - timedelta(days=1), *let_out)
 
 
 def _groups(segments: Iterable[Segment]) -> Iterator[list[Segment]]:

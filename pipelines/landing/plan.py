@@ -154,7 +154,12 @@ def _of(verdict: Sequence[Outcome], *wanted: Outcome) -> pl.Expr:
 def _judged(segment: Segment, verdict: Sequence[Outcome]) -> pl.LazyFrame:
     """Return the rows of batches that are no duplicates, with why they do not land, if they do not."""
     conflict = _of(verdict, "conflict")
-    return judge(segment.scan().filter(_of(verdict, *_KEPT, "conflict"))).with_columns(
+    let_out = [index for index, record in enumerate(segment.batches) if record.released]
+    judged = judge(segment.scan().filter(_of(verdict, *_KEPT, "conflict")))
+    if let_out:
+        inside = pl.col("batch").is_in(let_out)
+        judged = judged.with_columns(pl.when(~inside).then(pl.col("code", "detail")))
+    return judged.with_columns(
         code=pl.when(conflict).then(pl.lit("batch_conflict")).otherwise("code"),
         detail=pl.when(conflict).then(pl.lit(_CONFLICT)).otherwise("detail"),
     )
