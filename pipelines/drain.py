@@ -103,6 +103,7 @@ def _counts(landed: Landed) -> Counts:
         "duplicates": landed.duplicates,
         "conflicts": landed.conflicts,
         "quarantined": landed.quarantined,
+        "renamed": len(landed.renamed),
     }
 
 

@@ -73,4 +73,6 @@ def _land(db: Database, tenant: str, holder: str, settings: LakeSettings) -> Lan
         )
     if landed.clones:
         print(f"{tenant}: two machines send under one agent's id: {', '.join(sorted(landed.clones))}", file=sys.stderr)
+    if landed.renamed:
+        print(f"{tenant}: a host goes by another name now: {', '.join(sorted(landed.renamed))}", file=sys.stderr)
     return landed

@@ -28,6 +28,7 @@ from pipelines.landing.plan import Plan, batch_days, plan
 from pipelines.landing.rules import BEHIND
 from pipelines.landing.staged import read_runs, read_staged, staged_run
 from pipelines.landing.watermark import note_watermark
+from pipelines.renames import alarm_of_renames, find_renames
 from tenancy.database import Database
 from tenancy.days import mark_open
 from tenancy.hints import all_hints, drop, staged_since
@@ -51,7 +52,7 @@ class RepairError(Exception):
 class Landed:
     """What one run landed. `rows` and `batches` are what is new in the tables; `days` are those it opened again.
 
-    `clones` are the agents whose id two machines were using.
+    `clones` are the agents whose id two machines were using, `renamed` those that go by another name now.
     """
 
     tenant: str
@@ -63,6 +64,7 @@ class Landed:
     quarantined: int = 0
     days: set[date] = field(default_factory=set)
     clones: set[str] = field(default_factory=set)
+    renamed: set[str] = field(default_factory=set)
     repaired: bool = False
     held_elsewhere: bool = False
 
@@ -223,7 +225,7 @@ class _Landing:
     def _finish(
         self, targets: Mapping[str, int], before: Mapping[str, int], batches: pl.DataFrame, days: set[date]
     ) -> None:
-        """Do what follows from the ledger: days are open, conflicts and clones told, hosts known.
+        """Do what follows from the ledger: days are open, conflicts, clones and new names told, hosts known.
 
         Doing it again changes nothing.
         """
@@ -232,6 +234,7 @@ class _Landing:
         alarm_of_conflicts(self.db, self.tenant, batches)
         known = scan(self.tenant, "hosts", settings=self.settings).collect()
         self._look_for_clones(known, batches)
+        self.landed.renamed |= set(alarm_of_renames(self.db, self.tenant, find_renames(known, batches)))
         self._hold()
         hosts = merge_hosts(known, batches)
         self.writer.replace("hosts", hosts, None, targets, before)

@@ -73,6 +73,7 @@ class Load:
 
     agent_id: str = "agt_00000000000000aa"
     hostname: str = "web-1"
+    claims: str = "web-1"
     cpus: int = 2
     load_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -152,7 +153,7 @@ class Load:
             | staged
             | {
                 "hostname": self.hostname,
-                "claimed_hostname": self.hostname,
+                "claimed_hostname": self.claims,
                 "boot_id": "b",
                 "digest": f"{self.load_id}-{self.batch_seq}",
                 "agent_version": "0.1.0",
