@@ -331,7 +331,7 @@ def _first_day(batches: pl.DataFrame) -> date:
     arrived: date = min(batches["received_day"].to_list())
     # Lines that somebody let out of quarantine may be of any day.
     let_out: list[date] = batches.filter(pl.col("outcome") == "replayed")["first_time"].dt.date().drop_nulls().to_list()
-    return min(arrived - BEHIND - timedelta(days=1), *let_out)
+    return min([arrived - BEHIND - timedelta(days=1), *let_out])
 
 
 def _groups(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
