@@ -27,7 +27,9 @@ TIME_COLUMN: Final = {
     "quarantine": "received_at",
     "completeness": "hour",
     "activity": "hour",
-    **dict.fromkeys(("top_paths", "processes", "users", "sensitive", "new_behaviour", "seals"), "event_day"),
+    **dict.fromkeys(
+        ("top_paths", "processes", "users", "sensitive", "new_behaviour", "findings", "seals"), "event_day"
+    ),
     "facts": "period_start",
     "summaries": "period_start",
     "deliveries": "period_start",

@@ -217,6 +217,30 @@ SENSITIVE: Final = (
     *_SPAN,
 )  # fmt: skip
 
+FINDINGS: Final = (
+    _DAY,
+    Column("finding_id", "string", False, "Names rule, host, user and program; the same from day to day"),
+    Column("rule", "string", False, "The rule's name"),
+    Column("title", "string", False, "What it says, in our words"),
+    Column("severity", "string", False, "How grave", domain=("low", "medium", "high", "critical")),
+    Column("attack_id", "string", False, "MITRE ATT&CK technique"),
+    Column("attack_version", "string", False, "Version of ATT&CK that the id is of"),
+    Column("state", "string", False, "What became of it that day: seen for the first time, seen again, not seen but "
+           "open, over, or not to be reported", domain=("opened", "ongoing", "quiet", "closed", "suppressed")),
+    Column("opened_day", "date", False, "When it was first seen"),
+    Column("suppression_id", "string", True, "The suppression that holds for all of it"),
+    *_HOST,
+    Column("uid", "int64", True, "Real user id; null for what is about a host"),
+    Column("user", "string", True, "Name of it, of the first event"),
+    Column("process", "string", True, "Command name (comm), which a program may choose"),
+    Column("exe", "string", True, "Path of the program, where the agent knows it"),
+    Column("path", "string", True, "The first file that it is about; where a rename or link led, if it did"),
+    Column("paths", "int64", False, "Different such files of the day"),
+    Column("events", "int64", False, "Occurrences of the day; host-hours for what is about a host"),
+    Column("first_time", "timestamp", False, "The first of them, on the day when it was last seen", "µs"),
+    Column("last_time", "timestamp", False, "When the last row of them begins, of the same day", "µs"),
+)  # fmt: skip
+
 SEALS: Final = (
     Column("event_day", "date", False, "The sealed day, UTC; the partition"),
     Column("seal", "string", False, "Names the day's files: it holds where each is `sealed-<seal>-<number>`"),
@@ -304,6 +328,7 @@ TABLES: Final[dict[str, Table]] = {
             ("last_time",),
             "A program's first touch of a sensitive file on a host in 28 days; `sensitive` of these days tells",
         ),
+        Table("findings", FINDINGS, "event_day", ("last_time",), "What the rules saw, and what became of it"),
         Table("seals", SEALS, "event_day", ("sealed_at",), "Which days are sealed, and what a replay must come to"),
         Table("facts", FACTS, "period_start", ("made_at",), "What a summary rests on"),
         Table("summaries", SUMMARIES, "period_start", ("made_at",), "What a summary said, and who wrote it"),

@@ -10,6 +10,7 @@ from pipelines.checks.rules import RULES
 from pipelines.day_checks import Checked, check_day
 from pipelines.day_step import GROUP, Tenants, for_day
 from pipelines.drain import drain, draining
+from pipelines.findings.day import make_findings
 from pipelines.partitions import DAYS
 from pipelines.resources import PlatformResource
 from pipelines.rollup_assets import ROLLUPS
@@ -106,12 +107,29 @@ def _check_result(checked: Checked, day: date) -> dg.AssetCheckResult:
 @dg.asset(
     partitions_def=DAYS,
     group_name=GROUP,
+    kinds={"polars"},
+    description="What our Sigma rules saw, by host, user and program, and what became of what they saw before.",
+)
+def findings(
+    context: dg.AssetExecutionContext, platform: PlatformResource, completeness: Tenants
+) -> dg.MaterializeResult[Tenants]:
+    return for_day(context, platform, completeness, make_findings)
+
+
+@dg.asset(
+    partitions_def=DAYS,
+    group_name=GROUP,
     description="Everything that a summary may say: values with units, previous values and the SQL that gives them.",
 )
 def facts(
-    context: dg.AssetExecutionContext, platform: PlatformResource, activity: Tenants, completeness: Tenants
+    context: dg.AssetExecutionContext,
+    platform: PlatformResource,
+    activity: Tenants,
+    findings: Tenants,
+    new_behaviour: Tenants,
 ) -> dg.MaterializeResult[Tenants]:
-    return for_day(context, platform, sorted(set(activity) & set(completeness)), make_facts)
+    ready = set(activity) & set(findings) & set(new_behaviour)
+    return for_day(context, platform, sorted(ready), make_facts)
 
 
 @dg.asset(
@@ -144,6 +162,7 @@ ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [
     day_checks,
     sealed_day,
     *ROLLUPS,
+    findings,
     facts,
     executive_summary,
     delivery,

@@ -11,6 +11,7 @@ from lake.frames import to_rows
 from lake.ordering import in_order
 from lake.sealed import seal_of
 from pipelines.day_checks import check_day
+from pipelines.findings.day import make_findings
 from pipelines.resources import Platform
 from pipelines.rollups.day import ALL
 from pipelines.seal import TABLE, is_over, kept_checksum, seal_day
@@ -101,6 +102,7 @@ def backfill_day(platform: Platform, tables: TenantTables, day: date) -> Backfil
     if not broken:
         for roll in ALL.values():
             roll(tables, day)
+        make_findings(tables, day)
         facts = make_facts(tables, day)["new_facts"]
     after = survey_day(tables, day)
     return replace(after, applied=True, sealed_files=sealed, new_facts=facts, broken=broken)

@@ -32,6 +32,7 @@ SUBCOMMANDS = (
     "quarantine",
     "query",
     "touches",
+    "finding",
     "verify",
     "replay",
     "backfill",

@@ -37,6 +37,16 @@ def guard(draft: Draft, facts: Facts) -> None:
         raise DraftRefusedError(reasons)
 
 
+def check_words(text: str) -> None:
+    """Check words of ours that a writer takes over as they are.
+
+    Raises:
+        DraftRefusedError: a digit, a link, markup or a control character.
+    """
+    if reasons := _words(text, text):
+        raise DraftRefusedError(reasons)
+
+
 def _shape(draft: Draft) -> list[str]:
     reasons: list[str] = []
     order = [list(SECTION_TITLES).index(section.key) for section in draft.sections]

@@ -160,6 +160,8 @@ def test_a_day_of_silence_is_told_as_unknown(home: Any, load: Any) -> None:
     assert result.success
     told = home.table(tenant, "summaries")["headline"].item()
     assert told == "0 of 1 monitored host reported 0 file events; for 24 host-hours nobody can tell what happened."
+    found = home.table(tenant, "findings").select("rule", "state", "events", "agent_id").rows()
+    assert found == [("agent_silent", "opened", 24, load.agent_id)]
 
 
 def test_a_running_day_can_be_told_and_says_so(home: Any, load: Any) -> None:
