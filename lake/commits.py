@@ -24,7 +24,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from kaimon.base.access import accessing
 from lake.durable import sync_file, sync_folder
-from lake.files import DataFile, StoredFile, files_of
+from lake.files import DataFile, StoredFile, files_of, paths_in
 from lake.frames import to_rows
 from lake.schema import TABLES
 from lake.settings import LakeSettings
@@ -127,6 +127,9 @@ class Writer:
 
     def _swap(self, table: str, old: Sequence[StoredFile], new: Sequence[DataFile], *, same_rows: bool) -> int:
         handle = self._admitted(table, None, None)
+        put = {path for day in {file.day for file in new} for path in paths_in(self.tenant, table, day, self.settings)}
+        if lost := [file.path for file in new if file.path not in put]:
+            raise CommitError(f"{table}: {len(lost)} of {len(new)} files are gone: they were put too long ago")
         there = {file.path for day in {file.day for file in old} for file in files_of(handle, table, day)}
         if gone := [file.path for file in old if file.path not in there]:
             raise CommitConflictError(f"{table}: {len(gone)} of {len(old)} files are no longer part of it")
@@ -200,6 +203,16 @@ class Writer:
             except CommitFailedError as error:
                 self._admitted(table, None, None)
                 raise CommitConflictError(f"{table}: {error}") from error
+
+    def fence_off(self, table: str) -> int:
+        """Commit nothing but this writer's fence, and return the table's version: older holders can no longer commit.
+
+        Raises:
+            StaleLeaseError: another writer has the lease.
+            CommitConflictError: conflicts did not end.
+        """
+        with accessing("storage", "lake.fence", self.tenant, table):
+            return self._append(table, _actions(table, []), None, None)
 
     def _admitted(
         self, table: str, versions: Mapping[str, int] | None, expected: Mapping[str, int] | None

@@ -153,6 +153,13 @@ def read_files(tenant: str, table: str, day: date, settings: LakeSettings | None
     return [] if handle is None else files_of(handle, table, day)
 
 
+def paths_in(tenant: str, table: str, day: date, settings: LakeSettings | None = None) -> set[str]:
+    """Return the paths below the table's folder of all files of a day, whether a commit names them or not."""
+    top = f"{tenant}/{table}/"
+    folder = f"{top}{TABLES[table].partition}={day.isoformat()}"
+    return {stored.key.removeprefix(top) for stored in open_store("lake", settings).list(folder)}
+
+
 def drop_files(tenant: str, table: str, files: Sequence[StoredFile], settings: LakeSettings | None = None) -> None:
     """Delete files that no commit has ever named.
 

@@ -15,6 +15,7 @@ from pipelines.retention.age import drop_days
 from pipelines.retention.erase import erase_tenant
 from pipelines.retention.places import places
 from pipelines.retention.staging import purge
+from pipelines.retention.vacuum import vacuum
 from pipelines.settings import PipelineSettings
 from pipelines.tables import TenantTables
 from pipelines.tenant_loop import Counts, Outcome, SkipTenantError, for_each_tenant
@@ -81,10 +82,11 @@ def _keep(  # noqa: PLR0917 - what a run has
         erase_tenant(db, tenant, lake, pipelines, reason=due.erase, wait=wait)
         return {"erased": 1}
     counts = purge(db, tenant, lake)
+    tables = TenantTables(db, tenant, holder, lake)
     if due.before is not None:
-        dropped = drop_days(TenantTables(db, tenant, holder, lake), pipelines, due.before)
+        dropped = drop_days(tables, pipelines, due.before)
         counts["objects_dropped"] = sum(dropped.values())
-    return counts
+    return counts | vacuum(tables)
 
 
 def _sweep(db: Database, tenant: str, lake: LakeSettings, pipelines: PipelineSettings) -> Counts:
@@ -104,7 +106,8 @@ def _sweep(db: Database, tenant: str, lake: LakeSettings, pipelines: PipelineSet
 @dg.asset(
     group_name="file_activity",
     description="Every night: tenants erased 30 days after their end, days past a tenant's limit dropped with their "
-    "bytes, staged segments deleted 14 days after they landed, and an alarm for any that waits for 24 hours.",
+    "bytes, staged segments deleted 14 days after they landed, an alarm for any that waits for 24 hours, and files "
+    "deleted that were replaced, or left by a process that died, 7 days before.",
 )
 def retention(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult[None]:
     with platform.step(context) as db:

@@ -1,8 +1,8 @@
-"""Lands a tenant, or seals its day, in a process of its own and, at a named step, dies by kill -9 or stops until told.
+"""Lands a tenant, seals its day or vacuums in a process of its own and, at a named step, dies or stops until told.
 
 Steps are `<word> <what>#<times>`: `admit events#1` just before the first handle on `events` is opened for a commit,
 `commit events#1` between that and the commit, `committed events#1` after it; `opened days#1`, `dropped hint#1`.
-Of a seal: `put file#1`, `has put file#1`.
+Of a seal: `put file#1`, `has put file#1`. Of a vacuum: `delete file#1` just before the first one goes.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from lake.lean import without_pandas
 
 without_pandas()
 
-from lake import commits, sealed  # noqa: E402 - the shorter start must come first
+from lake import commits, holdings, sealed  # noqa: E402 - the shorter start must come first
 from lake.settings import LakeSettings  # noqa: E402 - as above
 from pipelines import seal, tables  # noqa: E402 - as above
 from pipelines.landing import land  # noqa: E402 - as above
+from pipelines.retention.vacuum import vacuum  # noqa: E402 - as above
 from tenancy.database import open_database  # noqa: E402 - as above
 from tenancy.leases import HeldLease, Lease  # noqa: E402 - as above
 from tenancy.settings import TenancySettings  # noqa: E402 - as above
@@ -63,6 +64,18 @@ def around_put(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def before_each(function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(self: Any, held: Any) -> Any:
+        def one_by_one() -> Iterator[Any]:
+            for one in held:
+                step("delete file")
+                yield one
+
+        return function(self, one_by_one())
+
+    return wrapped
+
+
 def after(name: str, function: Callable[..., Any], table_at: int | None = None) -> Callable[..., Any]:
     def wrapped(*args: Any, **how: Any) -> Any:
         answer = function(*args, **how)
@@ -81,6 +94,7 @@ def any_fence(_db: object, name: str, holder: str, ttl_s: float) -> Iterator[Hel
 commits.Writer._admitted = before("admit", commits.Writer._admitted, 1)  # type: ignore[method-assign]
 commits.Writer._write = before("commit", after("committed", commits.Writer._write, 2), 2)  # type: ignore[method-assign]
 sealed.put_file = around_put(sealed.put_file)
+holdings.LocalHoldings.delete = before_each(holdings.LocalHoldings.delete)  # type: ignore[method-assign]
 land.mark_open = after("opened days", land.mark_open)
 land.drop = after("dropped hint", land.drop)
 land.GROUP_ROWS = ASKED.get("group_rows", land.GROUP_ROWS)
@@ -95,6 +109,10 @@ try:
     if day := ASKED.get("seal"):
         acme = tables.TenantTables(db, "acme", "runner", LakeSettings(home=home))
         print(seal.seal_day(acme, date.fromisoformat(day), range_rows=5, file_bytes=1)["rows"])
+        sys.exit(0)
+    if ASKED.get("vacuum"):
+        acme = tables.TenantTables(db, "acme", "runner", LakeSettings(home=home))
+        print(vacuum(acme, timedelta(0))["files_vacuumed"])
         sys.exit(0)
     landed = land.land_tenant(db, "acme", "runner", LakeSettings(home=home))
 except commits.CommitError as error:
