@@ -1,12 +1,11 @@
 """Data files that we write ourselves: rows become files of a table first, and a commit names them afterwards.
 
-delta-rs writes rows and commits them in one step, on one core. Apart, the rows stream through Polars on every core,
-what is expensive happens outside the lease, and a commit that is tried again writes no row twice.
+delta-rs writes rows and commits them in one step. Apart, each kind of file is encoded in its own way, what is
+expensive happens outside the lease, and a commit that is tried again writes no row twice.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import uuid
 from collections.abc import Sequence
@@ -30,7 +29,6 @@ from lake.tables import open_table, table_uri
 TIME: Final = "time"
 """The column whose least and greatest value Delta's log holds for each file."""
 
-_ROW_GROUP_ROWS: Final = 250_000
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
@@ -76,37 +74,6 @@ class DataFile(StoredFile):
         return AddAction(self.path, self.size, _partition(table, self.day), made, new_rows, json.dumps(told))
 
 
-def encode(rows: pl.LazyFrame, table: str) -> bytes:
-    """Return rows of one partition as a Parquet file, zstd 1; they stream, the file alone is held in memory.
-
-    Raises:
-        ValueError: a column of the table is missing, or of another type.
-        polars.exceptions.PolarsError: the rows cannot be read.
-    """
-    wanted = frame_schema(table)
-    if (given := rows.collect_schema()) != wanted:
-        raise ValueError(f"{table}: rows of {given}, not of {wanted}")
-    target = io.BytesIO()
-    rows.drop(TABLES[table].partition or []).sink_parquet(
-        target,
-        compression="zstd",
-        compression_level=1,
-        statistics={"min": False, "max": False, "distinct_count": False, "null_count": False},
-        row_group_size=_ROW_GROUP_ROWS,
-        arrow_schema=file_schema(table),
-    )
-    return target.getvalue()
-
-
-def file_schema(table: str) -> pa.Schema:
-    """Return the schema of a table's files, which refuses null where the table does.
-
-    The partition is in their folder's name; texts are as Polars has them, which in Parquet is the same.
-    """
-    fields = [field for field in TABLES[table].schema if field.name != TABLES[table].partition]
-    return pa.schema([field.with_type(pa.large_string()) if field.type == pa.string() else field for field in fields])
-
-
 def put_file(  # noqa: PLR0917 - what a file is
     tenant: str,
     table: str,
@@ -122,7 +89,7 @@ def put_file(  # noqa: PLR0917 - what a file is
         tenant: whose table.
         table: one of `lake.schema.TABLES`, kept by day.
         day: the file's partition.
-        data: Parquet, as `encode` gives it.
+        data: Parquet, as `lake.encoding.encode` gives it.
         told: its rows, and the least and greatest of their times.
         settings: where the lake is.
         name: what the file is to be called, without its ending; no other may ever have this name.

@@ -116,6 +116,19 @@ class Segment:
             rows = rows.filter(pl.col("code").is_null())
         return rows.select("batch", "line", *(column.name for column in EVENTS))
 
+    def table(self) -> pa.Table:
+        """Return all its rows, refused lines among them, as they arrived: `batch`, `line`, `EVENTS` but for the day.
+
+        Texts are the dictionaries that they were staged as.
+
+        Raises:
+            SegmentError: the bytes are damaged.
+        """
+        try:
+            return pq.ParquetFile(pa.BufferReader(self.data), read_dictionary=_TEXTS).read(_LANDING)
+        except (pa.ArrowException, OSError) as error:
+            raise SegmentError(f"{self.tenant}/{self.node}/{self.seq}: rows cannot be read: {error}") from error
+
     @property
     def events(self) -> pl.DataFrame:
         """The same, read."""
@@ -217,6 +230,8 @@ _OF_BATCH.pop("event_day")
 _FILE: Final = pa.schema([*_OWN, *(field.with_nullable(True) for field in table_schema(EVENTS))])
 _FILE_TYPES: Final[dict[str, Any]] = dict(zip(_FILE.names, _FILE.types, strict=True))
 _OWN_FRAME: Final = pl.DataFrame(pa.schema(list(_OWN)).empty_table()).schema
+_TEXTS: Final = [column.name for column in EVENTS if column.kind == "string"]
+_LANDING: Final = ["batch", "line", *(column.name for column in EVENTS if column.name != "event_day")]
 _COUNTING: Final = ("line", "time", "monotonic_ns", "seq")
 """Columns that run up: the differences are small, and a dictionary would be made in vain."""
 _SQUEEZED: Final = (

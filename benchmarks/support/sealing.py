@@ -16,8 +16,9 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from lake.files import encode, put_file
-from lake.frames import frame_schema
+from lake.encoding import encode
+from lake.files import put_file
+from lake.frames import frame_schema, to_rows
 from lake.lookup import touches
 from lake.settings import LakeSettings
 from pipelines.seal import seal_day
@@ -133,7 +134,9 @@ def _land(frame: pl.DataFrame, day: date, tables: TenantTables) -> None:
     files = []
     for part in frame.iter_slices(-(-frame.height // 4)):
         told = part.height, part["time"].min(), part["time"].max()
-        files.append(put_file(TENANT, "events", day, encode(part.lazy(), "events"), told, tables.settings))
+        files.append(
+            put_file(TENANT, "events", day, encode([to_rows(part, "events")], "events"), told, tables.settings)
+        )
     with tables.writer() as writer:
         writer.append_files("events", files)
 

@@ -14,7 +14,8 @@ import polars as pl
 from kaimon.base.access import accessing
 from kaimon.base.logs import get_logger
 from lake.commits import CommitConflictError, StaleLeaseError, Writer, lease_name
-from lake.files import DataFile, encode, put_file
+from lake.encoding import encode
+from lake.files import DataFile, put_file
 from lake.reads import scan
 from lake.segments import Segment, SegmentError
 from lake.settings import LakeSettings
@@ -215,8 +216,8 @@ class _Landing:
         files = []
         for day, part in todo.days.items():
             try:
-                data = encode(part.events, "events")
-            except pl.exceptions.PolarsError as error:
+                data = encode(part.parts(), "events")
+            except ValueError as error:
                 raise SegmentError(f"{self.tenant}: rows of {day} cannot be read: {error}") from error
             told = part.rows, part.first, part.last
             files.append(put_file(self.tenant, "events", day, data, told, self.settings))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
+import pyarrow as pa
 
 from kaimon.base.escape import escape
 from lake.frames import frame_schema
@@ -19,7 +20,7 @@ from pipelines.landing.rules import AHEAD, BEHIND, judge
 
 _LINE: Final = tuple(column for column in EVENTS if column.source == "event")
 _BATCH: Final = ["agent_id", "load_id", "batch_seq"]
-_EVENTS: Final = frame_schema("events")
+_PLACE: Final = ["batch", "line"]
 _QUARANTINE: Final = frame_schema("quarantine")
 _KEPT: Final[tuple[Outcome, ...]] = ("landed", "replayed")
 _LEFT: Final = "has left quarantine"
@@ -28,12 +29,36 @@ _CONFLICT: Final = "another batch of this number, with other contents, has lande
 
 @dataclass(frozen=True)
 class Day:
-    """One day's rows of a group: how many, the range of their times, and the rows themselves, read as they are used."""
+    """One day's rows of a group: how many, the range of their times, and where they are; read as they are used."""
 
     rows: int
     first: datetime
     last: datetime
-    events: pl.LazyFrame
+    sources: Sequence[_Source]
+
+    def parts(self) -> Iterator[pa.Table]:
+        """Yield the rows, segment after segment: `EVENTS` but for the day, and other columns.
+
+        Raises:
+            lake.segments.SegmentError: a segment's bytes are damaged.
+        """
+        return (source.rows() for source in self.sources)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Rows of a segment: all, or those of `only` (`batch`, `line`)."""
+
+    segment: Segment
+    only: pl.DataFrame | None = None
+
+    def rows(self) -> pa.Table:
+        table = self.segment.table()
+        if self.only is None:
+            return table
+        there = pl.DataFrame(table.select(_PLACE)).with_row_index("index")
+        kept = there.join(self.only, on=_PLACE, how="semi", maintain_order="left")["index"]
+        return _forgetful(table.take(pa.array(kept.to_numpy())))
 
 
 @dataclass(frozen=True)
@@ -95,9 +120,13 @@ def plan(segments: Sequence[Segment], known: Mapping[Identity, str], landed_at: 
 
 @dataclass(frozen=True)
 class _SortedOut:
-    """What becomes of a segment's rows: `kept` is lazy, `told` a row a day (`event_day`, `rows`, `first`, `last`)."""
+    """What becomes of a segment's rows: `told` a row a day (`event_day`, `rows`, `first`, `last`).
 
-    kept: pl.LazyFrame
+    `kept` are the rows that land (`batch`, `line`, `event_day`), None if all do and are of one day.
+    """
+
+    segment: Segment
+    kept: pl.DataFrame | None
     told: pl.DataFrame
     by_batch: pl.DataFrame
     bad: pl.DataFrame
@@ -108,11 +137,6 @@ def _sort_out(segment: Segment, verdict: Sequence[Outcome]) -> _SortedOut:
     """Look at a segment's rows by the few columns that decide; the others stay packed."""
     marks = _judged(segment, verdict).select("batch", "line", "time", "event_day", "code", "detail").collect()
     good, bad = marks.filter(pl.col("code").is_null()), marks.filter(pl.col("code").is_not_null())
-    kept = segment.scan()
-    if bad.height:
-        kept = _judged(segment, verdict).filter(pl.col("code").is_null())
-    elif not set(verdict) <= set(_KEPT):
-        kept = kept.filter(_of(verdict, *_KEPT))
     told = good.group_by("event_day").agg(rows=pl.len(), first=pl.col("time").min(), last=pl.col("time").max())
     # A replayed line that is bad again is where it was.
     anew = bad.filter(~_of(verdict, "replayed")).lazy()
@@ -124,7 +148,18 @@ def _sort_out(segment: Segment, verdict: Sequence[Outcome]) -> _SortedOut:
         quarantine = pl.concat([quarantine, _marks(segment, good.filter(_of(verdict, "replayed")))])
     brought = good.filter(_of(verdict, "landed")).group_by("batch").len()
     by_batch = brought.join(_identities(segment), on="batch").select(*_BATCH, "len")
-    return _SortedOut(kept.select(_EVENTS.names()), told.sort("event_day"), by_batch, bad, quarantine)
+    whole_day = good.height == segment.height and told.height == 1
+    kept = None if whole_day else good.select(*_PLACE, "event_day")
+    return _SortedOut(segment, kept, told.sort("event_day"), by_batch, bad, quarantine)
+
+
+def _forgetful(rows: pa.Table) -> pa.Table:
+    """Return rows whose dictionaries hold no text of a row that is not among them."""
+    for index, field in enumerate(rows.schema):
+        if pa.types.is_dictionary(field.type):
+            column: Any = rows.column(index)
+            rows = rows.set_column(index, field, column.cast(field.type.value_type).dictionary_encode())
+    return rows
 
 
 def landing_rows(segment: Segment, verdict: Sequence[Outcome]) -> pl.LazyFrame:
@@ -138,12 +173,12 @@ def _by_day(parts: Sequence[_SortedOut]) -> dict[date, Day]:
     ranges = told.group_by("event_day").agg(pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max())
     days = {}
     for day, rows, first, last in ranges.sort("event_day").iter_rows():
-        frames = [
-            part.kept if part.told.height == 1 else part.kept.filter(pl.col("event_day") == day)
+        sources = [
+            _Source(part.segment, None if part.kept is None else part.kept.filter(pl.col("event_day") == day))
             for part in parts
             if day in part.told["event_day"]
         ]
-        days[day] = Day(rows, first, last, pl.concat(frames))
+        days[day] = Day(rows, first, last, sources)
     return days
 
 

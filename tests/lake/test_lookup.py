@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from lake import sealed
 from lake.commits import Writer
-from lake.files import encode, put_file
+from lake.encoding import encode
+from lake.files import put_file
 from lake.frames import frame_schema, to_rows
 from lake.lookup import touches
 from lake.ordering import ORDER
@@ -50,7 +51,7 @@ def put(frame: pl.DataFrame, settings: LakeSettings, *, seal: bool) -> Path:
         [file] = target.close()
     else:
         told = frame.height, frame["time"].min(), frame["time"].max()
-        file = put_file("acme", "events", day, encode(frame.lazy(), "events"), told, settings)  # type: ignore[arg-type]
+        file = put_file("acme", "events", day, encode([to_rows(frame, "events")], "events"), told, settings)  # type: ignore[arg-type]
     Writer("acme", 1, settings).append_files("events", [file])
     return settings.home / "lake" / "acme" / "events" / file.path
 

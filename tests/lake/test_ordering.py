@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from lake.files import DataFile, encode, put_file
-from lake.frames import frame_schema
+from lake.encoding import encode
+from lake.files import DataFile, put_file
+from lake.frames import frame_schema, to_rows
 from lake.ordering import ORDER, in_order
 from lake.settings import LakeSettings
 
@@ -39,7 +40,7 @@ def rows(keys: list[tuple[str, int]], first: int) -> pl.DataFrame:
 
 def put(frame: pl.DataFrame, settings: LakeSettings) -> DataFile:
     told = frame.height, frame["time"].min(), frame["time"].max()
-    return put_file("acme", "events", DAY, encode(frame.lazy(), "events"), told, settings)  # type: ignore[arg-type]
+    return put_file("acme", "events", DAY, encode([to_rows(frame, "events")], "events"), told, settings)  # type: ignore[arg-type]
 
 
 @hypothesis_settings(max_examples=30, deadline=None)

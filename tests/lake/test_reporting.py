@@ -20,7 +20,8 @@ from kaimon.base.access import Access, reporting_to
 from lake.commits import Writer
 from lake.conditional import require_conditional_put
 from lake.coverage import coverage
-from lake.files import drop_files, encode, files_of, put_file, read_files, scan_files
+from lake.encoding import encode
+from lake.files import drop_files, files_of, put_file, read_files, scan_files
 from lake.frames import frame_schema, to_rows
 from lake.holdings import Holdings, LocalHoldings, holdings
 from lake.lifecycle import differences, write
@@ -57,8 +58,8 @@ SILENT = {
 """What touches bytes and leaves no record of its own, and why that is right."""
 
 PURE = {
-    "lake.checksum", "lake.columns", "lake.frames", "lake.lean", "lake.ocsf", "lake.schema", "lake.describe",
-    "lake.segments", "lake.settings", "lake.reporting", "lake.sandbox",
+    "lake.checksum", "lake.columns", "lake.encoding", "lake.frames", "lake.lean", "lake.ocsf", "lake.schema",
+    "lake.describe", "lake.segments", "lake.settings", "lake.reporting", "lake.sandbox",
 }  # fmt: skip
 """Modules that are about bytes in memory; the sandbox, whose queries are reported by who starts it; the reporting."""
 
@@ -67,14 +68,13 @@ OF_NOBODY = {"lake.conditional.require_conditional_put", "lake.lifecycle.differe
 
 PURE_FUNCTIONS = {
     "lake.commits.lease_name", "lake.coverage.told", "lake.coverage.hours_between", "lake.lifecycle.wanted",
-    "lake.files.encode", "lake.stores.local_folder",
-    "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added", "lake.files.file_schema",
+    "lake.stores.local_folder", "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added",
     "lake.files.StoredFile.removed", "lake.sealed.seal_of", "lake.sealed.choose_encodings",
 }  # fmt: skip
 
 
 def a_file(settings: LakeSettings) -> Any:
-    data = encode(pl.LazyFrame(schema=frame_schema("events")), "events")
+    data = encode([], "events")
     return put_file("acme", "events", DAY, data, (0, NOON, NOON), settings)
 
 

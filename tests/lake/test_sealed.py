@@ -13,7 +13,8 @@ import pytest
 
 from lake import sealed
 from lake.commits import CommitConflictError, StaleLeaseError, Writer
-from lake.files import DataFile, encode, put_file, read_files, scan_files
+from lake.encoding import encode
+from lake.files import DataFile, put_file, read_files, scan_files
 from lake.frames import frame_schema, to_rows
 from lake.ordering import ORDER
 from lake.reads import scan
@@ -48,7 +49,7 @@ def seal(frame: pl.DataFrame, settings: LakeSettings, name: str = "s1", file_byt
 
 def land(frame: pl.DataFrame, settings: LakeSettings, fence: int = 1) -> None:
     told = frame.height, frame["time"].min(), frame["time"].max()
-    file = put_file("acme", "events", DAY, encode(frame.lazy(), "events"), told, settings)  # type: ignore[arg-type]
+    file = put_file("acme", "events", DAY, encode([to_rows(frame, "events")], "events"), told, settings)  # type: ignore[arg-type]
     Writer("acme", fence, settings).append_files("events", [file])
 
 

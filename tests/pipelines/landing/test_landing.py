@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select
 
@@ -91,6 +92,17 @@ def test_the_same_number_with_other_contents_keeps_both_one_apart(land: Land, ho
     lines = [json.loads(unescape(raw)) for raw in quarantine["raw"][:2]]
     assert [line["seq"] for line in lines] == [1000, 1001]
     assert staging.read(home, "acme", "batches").sort("node")["outcome"].to_list() == ["landed", "conflict"]
+
+
+def test_a_text_of_a_line_that_did_not_land_is_in_no_file(land: Land, home: Path, staging: ModuleType) -> None:
+    late = {"time": to_micros(staging.NOON) - 30 * 86_400_000_000, "path": "/data/of-a-line-that-is-too-late"}
+    rows = ({"seq": 1, "path": "/data/first"}, {"seq": 2} | late, {"seq": 3, "path": "/data/last"})
+    staging.stage(home, "acme", "n1", 1, [replace(staging.batch(1), rows=rows)])
+    assert land().quarantined == 1
+    [file] = (home / "lake" / "acme" / "events").rglob("*.parquet")
+    [paths] = pq.ParquetFile(file, read_dictionary=["path"]).read(["path"]).column("path").chunks
+    assert paths.to_pylist() == ["/data/first", "/data/last"]
+    assert paths.dictionary.to_pylist() == ["/data/first", "/data/last"]
 
 
 @pytest.mark.parametrize("number", [1, 2**53 + 1])
