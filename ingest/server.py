@@ -20,9 +20,8 @@ from ingest.metrics import SHARED_FOLDER
 from ingest.settings import IngestSettings
 from ingest.tls import ServerTls, ensure_development_tls
 from kaimon.base.logs import configure_logs, get_logger
-from lake.conditional import require_conditional_put
+from lake.conditional import require_fit
 from lake.settings import LakeSettings
-from lake.stores import open_store
 from tenancy.database import open_database
 from tenancy.settings import TenancySettings
 
@@ -52,7 +51,7 @@ def serve(settings: IngestSettings | None = None, load: Callable[[IngestSettings
     # Parquet's and Polars' threads do not survive a fork.
     multiprocessing.set_start_method("spawn", force=True)
     lake = LakeSettings(home=settings.home)
-    require_conditional_put(open_store("staging", lake), f"the staging store at {lake.staging_url}")
+    require_fit("staging", lake)
     with ExitStack() as until_the_end:
         if settings.workers > 1:
             os.environ[SHARED_FOLDER] = until_the_end.enter_context(TemporaryDirectory(prefix="kaimon-ingest-metrics-"))

@@ -23,6 +23,8 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from kaimon.base.access import accessing
+from lake.buckets import bucket_of
+from lake.conditional import require_fit_once
 from lake.durable import sync_file, sync_folder
 from lake.files import DataFile, StoredFile, files_of, paths_in
 from lake.frames import to_rows
@@ -218,6 +220,7 @@ class Writer:
         self, table: str, versions: Mapping[str, int] | None, expected: Mapping[str, int] | None
     ) -> DeltaTable:
         """Return a fresh handle through which this writer may write."""
+        require_fit_once("lake", self.settings)
         handle = create_table(self.tenant, table, self.settings)
         if (newest := _version(handle, LEASE)) > self.fence:
             raise StaleLeaseError(f"{table}: fence {self.fence}, but {newest} has written")
@@ -232,7 +235,9 @@ class Writer:
         marks += [Transaction(node, sequence) for node, sequence in sorted((versions or {}).items())]
         before = handle.version()
         act(handle, CommitProperties(app_transactions=marks))
-        _settle(local_folder(table_uri(self.tenant, table, self.settings)), before + 1, handle.version())
+        # In S3 what is there is durable.
+        if bucket_of(self.settings.lake_url) is None:
+            _settle(local_folder(table_uri(self.tenant, table, self.settings)), before + 1, handle.version())
         return handle.version()
 
 

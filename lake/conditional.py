@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
+from typing import Final
 
-from lake.stores import AlreadyExistsError, Store
+from lake.buckets import bucket_of
+from lake.settings import LakeSettings, StoreName
+from lake.stores import AlreadyExistsError, Store, open_store, silent_store
+
+_PROVEN: Final[set[str]] = set()
+_LOCK: Final = threading.Lock()
 
 
 class UnfitStoreError(Exception):
     """The store replaces objects that are there: nothing may be staged in it."""
+
+
+def require_fit(name: StoreName, settings: LakeSettings) -> None:
+    """See that a store may be written to: it puts only what is not there, and a bucket lies in the configured region.
+
+    Raises:
+        UnfitStoreError: it replaces what is there.
+        kaimon.base.regions.RegionError: the bucket lies elsewhere.
+        StoreError: it cannot be asked.
+    """
+    url = settings.url(name)
+    if bucket_of(url) is not None:
+        from lake.s3 import S3Store
+
+        store = silent_store(name, settings)
+        if isinstance(store, S3Store):
+            store.require_region()
+    require_conditional_put(open_store(name, settings), f"the {name} store at {url}")
+
+
+def require_fit_once(name: StoreName, settings: LakeSettings) -> None:
+    """As `require_fit`, of a store in S3, once a process: this machine's own file system is known."""
+    url = settings.url(name)
+    if bucket_of(url) is None or url in _PROVEN:
+        return
+    with _LOCK:
+        if url not in _PROVEN:
+            require_fit(name, settings)
+            _PROVEN.add(url)
 
 
 def require_conditional_put(store: Store, name: str) -> None:

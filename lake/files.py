@@ -20,11 +20,12 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from kaimon.base.access import accessing
+from lake.clients import delta_options, polars_options
 from lake.frames import frame_schema
 from lake.schema import TABLES
 from lake.settings import LakeSettings
-from lake.stores import local_folder, open_store
-from lake.tables import open_table, table_uri
+from lake.stores import open_store
+from lake.tables import open_table, table_place
 
 TIME: Final = "time"
 """The column whose least and greatest value Delta's log holds for each file."""
@@ -143,17 +144,19 @@ def scan_files(
 
     Files stay readable for days after another commit has taken them out of the table.
     """
-    folder = local_folder(table_uri(tenant, table, settings))
+    settings = settings or LakeSettings()
+    place = table_place(tenant, table, settings)
     schema, partition = frame_schema(table), TABLES[table].partition
     [day] = {file.day for file in files}
     with accessing("storage", "lake.read", tenant, f"{table}/{day}") as told:
         told.count, told.bytes = sum(file.rows for file in files), sum(file.size for file in files)
     rows = pl.scan_parquet(
-        [folder / file.path for file in files],
+        [f"{place}/{file.path}" for file in files],
         schema=pl.Schema({name: dtype for name, dtype in schema.items() if name != partition}),
         missing_columns="insert",
         hive_partitioning=False,
         glob=False,
+        **polars_options(delta_options(tenant, settings)),
     )
     return rows.with_columns(pl.lit(day).alias(str(partition))).select(schema.names())
 

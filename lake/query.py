@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from kaimon.base.access import accessing
 from kaimon.base.clock import utc_now
 from kaimon.base.logs import get_logger
+from lake.clients import delta_options
 from lake.coverage import Coverage, coverage
 from lake.settings import LakeSettings
 from lake.tables import table_uri
@@ -84,6 +85,7 @@ def run_query(
         "first": first.isoformat(),
         "last": last.isoformat(),
         "lake_url": settings.lake_url,
+        "options": delta_options(tenant, settings),
         "row_limit": settings.query_row_limit,
         "byte_limit": MAX_RESULT_BYTES,
         "memory_bytes": settings.query_memory_bytes,

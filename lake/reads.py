@@ -7,6 +7,7 @@ from datetime import date
 import polars as pl
 
 from kaimon.base.access import accessing
+from lake.clients import delta_options, polars_options
 from lake.frames import frame_schema
 from lake.schema import TABLES
 from lake.settings import LakeSettings
@@ -35,12 +36,13 @@ def scan(
     partition = TABLES[table].partition
     if partition is None and (first_day or last_day):
         raise ValueError(f"{table} is not kept by day")
+    settings = settings or LakeSettings()
     span = f"{table}/{first_day or ''}..{last_day or ''}" if first_day or last_day else table
     with accessing("storage", "lake.read", tenant, span):
         handle = silent_table(tenant, table, settings)
     if handle is None:
         return pl.LazyFrame(schema=frame_schema(table))
-    frame = pl.scan_delta(handle).select(frame_schema(table).names())
+    frame = pl.scan_delta(handle, **polars_options(delta_options(tenant, settings))).select(frame_schema(table).names())
     if partition is not None and first_day is not None:
         frame = frame.filter(pl.col(partition) >= first_day)
     if partition is not None and last_day is not None:

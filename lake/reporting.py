@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kaimon.base.access import OK, accessing
+from lake.buckets import tenant_of
 from lake.settings import StoreName
 
 if TYPE_CHECKING:
     from lake.holdings import Held, Holdings
     from lake.stores import Store, StoredObject
-
-_OF_TENANTS: Final = frozenset({"staging", "lake", "outbox"})
-"""Places whose first folders are tenants."""
 
 
 class ReportingStore:
@@ -60,7 +58,7 @@ class ReportingStore:
             self.store.delete(gone)
 
     def _tenant(self, key: str) -> str | None:
-        return _tenant(self.name, key)
+        return tenant_of(self.name, key)
 
 
 class ReportingHoldings:
@@ -73,7 +71,7 @@ class ReportingHoldings:
 
     def held(self, folder: str) -> Iterator[Held]:
         """See `Holdings`."""
-        with accessing("storage", f"{self.name}.list", _tenant(self.name, f"{folder}/"), folder) as told:
+        with accessing("storage", f"{self.name}.list", tenant_of(self.name, f"{folder}/"), folder) as told:
             told.count = 0
             for found in self.holdings.held(folder):
                 told.count += 1
@@ -81,14 +79,14 @@ class ReportingHoldings:
 
     def folders(self, folder: str = "") -> list[str]:
         """See `Holdings`."""
-        with accessing("storage", f"{self.name}.list", _tenant(self.name, f"{folder}/"), folder or None) as told:
+        with accessing("storage", f"{self.name}.list", tenant_of(self.name, f"{folder}/"), folder or None) as told:
             found = self.holdings.folders(folder)
             told.count = len(found)
             return found
 
     def erase(self, folder: str) -> None:
         """See `Holdings`."""
-        with accessing("storage", f"{self.name}.erase", _tenant(self.name, f"{folder}/"), folder):
+        with accessing("storage", f"{self.name}.erase", tenant_of(self.name, f"{folder}/"), folder):
             self.holdings.erase(folder)
 
     def delete(self, held: Iterable[Held]) -> None:
@@ -107,11 +105,5 @@ def _deleting(name: str, keys: Sequence[str]) -> Iterator[None]:
         outcome = OK
     finally:
         for key in keys:
-            with accessing("storage", f"{name}.delete", _tenant(name, key), key) as told:
+            with accessing("storage", f"{name}.delete", tenant_of(name, key), key) as told:
                 told.outcome = outcome
-
-
-def _tenant(name: str, key: str) -> str | None:
-    if name not in _OF_TENANTS or "/" not in key:
-        return None
-    return key.partition("/")[0] or None

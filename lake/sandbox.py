@@ -95,14 +95,23 @@ def connect(request: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     settings = LakeSettings(lake_url=request["lake_url"])
     first, last = datetime.fromisoformat(request["first"]), datetime.fromisoformat(request["last"])
     for table in TABLES.values():
-        connection.register(table.name, bounded(table, request["tenant"], first, last, settings))
+        connection.register(
+            table.name, bounded(table, request["tenant"], first, last, settings, request.get("options"))
+        )
     connection.execute("SET lock_configuration = true")
     return connection
 
 
-def bounded(table: Table, tenant: str, first: datetime, last: datetime, settings: LakeSettings) -> ds.Dataset:
+def bounded(  # noqa: PLR0917 - what a query sees
+    table: Table,
+    tenant: str,
+    first: datetime,
+    last: datetime,
+    settings: LakeSettings,
+    options: dict[str, str] | None = None,
+) -> ds.Dataset:
     """Return a tenant's table between two moments; an hour or a day counts if any part of it is between them."""
-    handle = open_table(tenant, table.name, settings)
+    handle = open_table(tenant, table.name, settings, options)
     if handle is None:
         return ds.dataset(table.schema.empty_table())
     days: list[tuple[str, str, str]] | None = None

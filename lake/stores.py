@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
+from lake.buckets import bucket_of
 from lake.durable import make_folders, sync_folder
 from lake.reporting import ReportingStore
 from lake.settings import LakeSettings, StoreName
@@ -73,6 +74,17 @@ class Store(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; one that is not there is no error."""
         ...
+
+
+def check_key(key: str) -> str:
+    """Return a key if it is one.
+
+    Raises:
+        ValueError: it is not, or leads out of the store.
+    """
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"not a key: {key!r}")
+    return key
 
 
 class LocalStore:
@@ -149,9 +161,7 @@ class LocalStore:
             raise StoreError(f"delete: {error}") from error
 
     def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"not a key: {key!r}")
-        return self.root / key
+        return self.root / check_key(key)
 
     def _entries(self, prefix: str) -> Iterable[os.DirEntry[str]]:
         """Return a folder's entries in key order: a folder sorts as its name and a slash, as its keys do."""
@@ -188,7 +198,12 @@ def open_store(name: StoreName, settings: LakeSettings | None = None) -> Store:
 
 def silent_store(name: StoreName, settings: LakeSettings | None = None) -> Store:
     """Return one of the four stores as it is: for the access log itself, which would else write about its writing."""
-    return LocalStore(local_folder((settings or LakeSettings()).url(name)))
+    settings = settings or LakeSettings()
+    if (bucket := bucket_of(settings.url(name))) is not None:
+        from lake.s3 import S3Store
+
+        return S3Store(name, bucket, settings)
+    return LocalStore(local_folder(settings.url(name)))
 
 
 def local_folder(url: str) -> Path:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from kaimon.base.access import accessing
+from lake.buckets import bucket_of
+from lake.clients import delta_options
 from lake.durable import make_folders
 from lake.schema import TABLES, Table
 from lake.settings import LakeSettings
@@ -32,16 +35,35 @@ def table_uri(tenant: str, name: str, settings: LakeSettings | None = None) -> s
     return f"{(settings or LakeSettings()).lake_url.rstrip('/')}/{tenant}/{TABLES[name].name}"
 
 
-def open_table(tenant: str, name: str, settings: LakeSettings | None = None) -> DeltaTable | None:
-    """Open a tenant's table as it is now; None if nothing was ever written to it."""
+def open_table(
+    tenant: str, name: str, settings: LakeSettings | None = None, options: dict[str, str] | None = None
+) -> DeltaTable | None:
+    """Open a tenant's table as it is now; None if nothing was ever written to it.
+
+    Args:
+        tenant: whose table.
+        name: one of `lake.schema.TABLES`.
+        settings: where the lake is.
+        options: what `lake.buckets.delta_options` gave to a process that may ask for nothing itself.
+    """
     with accessing("storage", "lake.open", tenant, name):
-        return silent_table(tenant, name, settings)
+        return silent_table(tenant, name, settings, options)
 
 
-def silent_table(tenant: str, name: str, settings: LakeSettings | None = None) -> DeltaTable | None:
+def table_place(tenant: str, name: str, settings: LakeSettings | None = None) -> str:
+    """Return where a tenant's table is, as the libraries that read it want to be told: a folder's path, or S3's URL."""
+    uri = table_uri(tenant, name, settings)
+    return uri if bucket_of(uri) is not None else str(local_folder(uri))
+
+
+def silent_table(
+    tenant: str, name: str, settings: LakeSettings | None = None, options: dict[str, str] | None = None
+) -> DeltaTable | None:
     """Open a table for an access that says itself what it does; else as `open_table`."""
+    settings = settings or LakeSettings()
+    options = options or delta_options(tenant, settings)
     try:
-        return DeltaTable(str(local_folder(table_uri(tenant, name, settings))))
+        return DeltaTable(table_place(tenant, name, settings), storage_options=options)
     except TableNotFoundError:
         return None
 
@@ -55,17 +77,20 @@ def create_table(tenant: str, name: str, settings: LakeSettings | None = None) -
 
 
 def _create(tenant: str, name: str, settings: LakeSettings | None) -> DeltaTable:
-    folder = local_folder(table_uri(tenant, name, settings))
-    make_folders(folder)
+    settings = settings or LakeSettings()
+    place = table_place(tenant, name, settings)
+    if bucket_of(settings.lake_url) is None:
+        make_folders(Path(place))
     table = TABLES[name]
     try:
         return DeltaTable.create(
-            str(folder),
+            place,
             schema=table.schema,
             partition_by=[table.partition] if table.partition else None,
             name=table.name,
             description=table.purpose,
             configuration=properties(table),
+            storage_options=delta_options(tenant, settings),
         )
     except DeltaError:
         if (there := silent_table(tenant, name, settings)) is not None:

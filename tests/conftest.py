@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", type=float, default=0.0, help="seconds of the agent's soak, whatever --full says")
+    parser.addoption("--s3", action="store_true", help="the stores of every test that has a home on a real S3 server")
     parser.addoption("--full", action="store_true", help="loads as long as promised: an hour's soak, a minute's outage")
 
 
@@ -66,3 +67,29 @@ def aws_that_leaves(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """A real S3 server that lasts for this run; see `tests/s3.py`."""
+    module = _load("kaimon_test_s3", HERE / "s3.py")
+    if (reason := module.missing()) is not None:
+        pytest.skip(reason)
+    with module.running() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The server, in a bucket of which the stores of this test and of the processes that it starts are."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_server.stores_url = f"s3://{s3_server.bucket(versioned=True)}/kaimon"
+    monkeypatch.setenv("KAIMON_STORES_URL", s3_server.stores_url)
+    return s3_server
+
+
+@pytest.fixture(autouse=True)
+def _on_s3(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--s3"):
+        request.getfixturevalue("s3")

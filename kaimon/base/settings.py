@@ -51,6 +51,11 @@ class AwsSettings(HomeSettings):
         description="Address of AWS if not its public one: a VPC endpoint in that region (`https`), or a stand-in on "
         "this machine.",
     )
+    aws_s3_endpoint_url: str | None = Field(
+        default=None,
+        description="Address of S3 alone, where it is not that of the other services: an S3 endpoint of a VPC, or a "
+        "stand-in on this machine.",
+    )
 
     @field_validator("aws_region")
     @classmethod

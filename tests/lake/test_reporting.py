@@ -18,7 +18,7 @@ import pytest
 import lake
 from kaimon.base.access import Access, reporting_to
 from lake.commits import Writer
-from lake.conditional import require_conditional_put
+from lake.conditional import require_conditional_put, require_fit
 from lake.coverage import coverage
 from lake.encoding import encode
 from lake.files import drop_files, files_of, put_file, read_files, scan_files
@@ -50,6 +50,11 @@ SILENT = {
     "lake.holdings.S3Holdings": "as above",
     "lake.holdings.measure": "counts what it is given",
     "lake.stores.silent_store": "for the access log",
+    "lake.s3.S3Store": "a store as it is; open_store gives it with its reporting",
+    "lake.clients.s3_client": "for stores, which are reported",
+    "lake.clients.delta_options": "for tables, which are reported; a session that it assumes leaves a record",
+    "lake.conditional.require_fit_once": "require_fit, of a store in S3",
+    "lake.sessions.assume": "touches no object; reports by itself that it assumes",
     "lake.tables.silent_table": "for accesses that say themselves what they do",
     "lake.durable.sync_file": "one step of a commit, which is reported",
     "lake.durable.sync_folder": "as above",
@@ -59,15 +64,21 @@ SILENT = {
 
 PURE = {
     "lake.checksum", "lake.columns", "lake.encoding", "lake.frames", "lake.lean", "lake.ocsf", "lake.schema",
-    "lake.describe", "lake.segments", "lake.settings", "lake.reporting", "lake.sandbox",
+    "lake.describe", "lake.segments", "lake.settings", "lake.reporting", "lake.sandbox", "lake.buckets",
 }  # fmt: skip
 """Modules that are about bytes in memory; the sandbox, whose queries are reported by who starts it; the reporting."""
 
-OF_NOBODY = {"lake.conditional.require_conditional_put", "lake.lifecycle.differences", "lake.lifecycle.write"}
+OF_NOBODY = {
+    "lake.conditional.require_conditional_put",
+    "lake.conditional.require_fit",
+    "lake.lifecycle.differences",
+    "lake.lifecycle.write",
+}
 """What is no one tenant's."""
 
 PURE_FUNCTIONS = {
     "lake.commits.lease_name", "lake.coverage.told", "lake.coverage.hours_between", "lake.lifecycle.wanted",
+    "lake.stores.check_key", "lake.tables.table_place", "lake.clients.polars_options", "lake.sessions.policy",
     "lake.stores.local_folder", "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added",
     "lake.files.StoredFile.removed", "lake.sealed.seal_of", "lake.sealed.choose_encodings",
 }  # fmt: skip
@@ -139,6 +150,7 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     ),
     "lake.commits.Writer.replace": (emptied, "lake.replace"),
     "lake.commits.Writer.drop_days": (lambda s: Writer("acme", 1, s).drop_days("events", DAY), "lake.drop"),
+    "lake.conditional.require_fit": (lambda s: require_fit("staging", s), "staging.put"),
     "lake.conditional.require_conditional_put": (lambda s: require_conditional_put(store_of(s), "x"), "staging.put"),
     "lake.lifecycle.differences": (lambda s: differences(in_a_bucket(s), Bucket()), "bucket.lifecycle.read"),
     "lake.lifecycle.write": (lambda s: write(in_a_bucket(s), Bucket()), "bucket.lifecycle.write"),

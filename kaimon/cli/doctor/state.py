@@ -11,11 +11,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from kaimon.base.regions import RegionError
 from kaimon.base.settings import AwsSettings
 from kaimon.cli.doctor.finding import Finding, fail, looked_at, ok, warn
-from lake.conditional import UnfitStoreError, require_conditional_put
+from lake.conditional import UnfitStoreError, require_fit
 from lake.settings import STORES, LakeSettings, StoreName
-from lake.stores import StoreError, local_folder, open_store
+from lake.stores import StoreError, local_folder
 from tenancy.settings import TenancySettings
 
 if TYPE_CHECKING:
@@ -115,13 +116,12 @@ def stores(settings: LakeSettings) -> Iterator[Finding]:
 
 def _store(name: StoreName, settings: LakeSettings) -> Iterator[Finding]:
     url = settings.url(name)
-    store = open_store(name, settings)
     if url.startswith("file:") and not local_folder(url).exists():
         yield warn(f"store {name}", f"{url} is not there yet: it is made when it is first written")
         return
     try:
-        require_conditional_put(store, url)
-    except (StoreError, UnfitStoreError) as error:
+        require_fit(name, settings)
+    except (RegionError, StoreError, UnfitStoreError) as error:
         yield fail(f"store {name}", str(error))
     else:
         yield ok(f"store {name}", f"{url} is writable and never replaces an object")
