@@ -49,6 +49,26 @@ class PipelineSettings(HomeSettings):
         return self.outbox or self.home / "outbox"
 
 
+class DagsterSettings(HomeSettings):
+    """Where Dagster keeps what it knows of runs, and for how long."""
+
+    dagster_database_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL in which Dagster keeps runs, events and ticks, `postgresql://user:password@host/name`, "
+        "or a reference to a secret that holds it: `aws-secret:NAME` or `aws-secret:NAME#FIELD`. A database of "
+        "its own, never the control database. Without it, SQLite in `dagster` in the home.",
+    )
+    run_retention_days: int = Field(
+        default=14, ge=1, description="Days for which Dagster's record of a run is kept, unless it is a day's."
+    )
+    day_run_retention_days: int = Field(
+        default=400,
+        ge=1,
+        description="Days for which its record of a day's run is kept; without it the day looks undone in Dagster's "
+        "pages.",
+    )
+
+
 class AlertSettings(HomeSettings):
     """Whom to tell when something is wrong, how, and from when on it counts as wrong."""
 

@@ -167,5 +167,5 @@ print(sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.sta
         "staged_segments False",
         "top_paths sealed_day True",
         "users sealed_day True",
-        "['close_day', 'land', 'provisional', 'purge_audit', 'retain', 'sign_audit']",
+        "['close_day', 'land', 'provisional', 'purge_audit', 'purge_dagster', 'retain', 'sign_audit']",
     ]
