@@ -165,7 +165,8 @@ def _forgetful(rows: pa.Table) -> pa.Table:
 
 def landing_rows(segment: Segment, verdict: Sequence[Outcome]) -> pl.LazyFrame:
     """Return those of a segment's rows that go to `events`, given what becomes of each of its batches."""
-    return _judged(segment, verdict).filter(pl.col("code").is_null(), _of(verdict, *_KEPT)).select(frame_schema("events").names())
+    kept = _judged(segment, verdict).filter(pl.col("code").is_null(), _of(verdict, *_KEPT))
+    return kept.select(frame_schema("events").names())
 
 
 def _by_day(parts: Sequence[_SortedOut]) -> dict[date, Day]:

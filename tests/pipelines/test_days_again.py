@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 from kaimon.cli import backfill as backfill_cli
 from kaimon.cli import replay as replay_cli
 from lake.commits import Writer
-from lake.files import StoredFile, encode, put_file, read_files
+from lake.encoding import encode
+from lake.files import StoredFile, put_file, read_files
+from lake.frames import to_rows
 from lake.holdings import holdings
 from lake.ordering import ORDER
 from lake.sealed import seal_of
@@ -143,7 +145,7 @@ def tamper(home: Any, tables: Any) -> None:
     rows = home.table("acme", "events").filter(event_day=DAY).head(-1)
     extent = rows.height, rows["time"].min(), rows["time"].max()
     name = f"sealed-{seal_of(files(tables)[0])}-09999"
-    new = put_file("acme", "events", DAY, encode(rows.lazy(), "events"), extent, tables.settings, name)
+    new = put_file("acme", "events", DAY, encode([to_rows(rows, "events")], "events"), extent, tables.settings, name)
     with tables.writer() as writer:
         writer.swap_files("events", files(tables), [new], same_rows=False)
 
