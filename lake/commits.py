@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,7 +20,7 @@ from urllib.parse import unquote
 import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from kaimon.base.access import accessing
@@ -30,12 +31,14 @@ from lake.files import DataFile, StoredFile, files_of, paths_in
 from lake.frames import to_rows
 from lake.schema import TABLES
 from lake.settings import LakeSettings
-from lake.stores import local_folder
+from lake.stores import local_folder, open_store
 from lake.tables import create_table, silent_table, table_uri
 
 LEASE: Final = "lease"
 """The app id under which every commit carries its writer's fence; no node has this name."""
 
+_NAME: Final = "kaimon_commit"
+"""Under which a commit says which it is: one that met itself is known again."""
 _ATTEMPTS: Final = 5
 _Act = Callable[[DeltaTable, CommitProperties], object]
 
@@ -233,12 +236,28 @@ class Writer:
     def _write(self, handle: DeltaTable, table: str, act: _Act, versions: Mapping[str, int] | None) -> int:
         marks = [Transaction(LEASE, self.fence)]
         marks += [Transaction(node, sequence) for node, sequence in sorted((versions or {}).items())]
-        before = handle.version()
-        act(handle, CommitProperties(app_transactions=marks))
+        before, name = handle.version(), uuid.uuid4().hex
+        try:
+            act(handle, CommitProperties(custom_metadata={_NAME: name}, app_transactions=marks))
+        except (DeltaError, OSError):
+            # An answer that was lost: what delta-rs tried again met its own commit, or gave up not knowing.
+            version = self._version_of(table, name, before)
+            if version is None:
+                raise
+            return version
         # In S3 what is there is durable.
         if bucket_of(self.settings.lake_url) is None:
             _settle(local_folder(table_uri(self.tenant, table, self.settings)), before + 1, handle.version())
         return handle.version()
+
+    def _version_of(self, table: str, name: str, before: int) -> int | None:
+        """Return the version that a commit of ours made after version `before`, None if it made none."""
+        handle, store = silent_table(self.tenant, table, self.settings), open_store("lake", self.settings)
+        for version in range(before + 1, (handle.version() if handle is not None else 0) + 1):
+            log = store.get(f"{self.tenant}/{table}/_delta_log/{version:020d}.json")
+            if any(json.loads(line).get("commitInfo", {}).get(_NAME) == name for line in log.splitlines()):
+                return version
+        return None
 
 
 def _rows(rows: pa.Table, **how: Any) -> _Act:
