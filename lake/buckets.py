@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from kaimon.base.aws import key_alias
 from lake.settings import LakeSettings
 
 OF_TENANTS: Final = frozenset({"staging", "lake", "outbox"})
@@ -52,8 +53,3 @@ def encryption(tenant: str | None, settings: LakeSettings) -> dict[str, str]:
     if tenant is None or settings.s3_encryption == "bucket":
         return {}
     return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key_alias(tenant)}
-
-
-def key_alias(tenant: str) -> str:
-    """Return the alias of a tenant's KMS key: nobody has to look up which key is whose to write an object."""
-    return f"alias/kaimon-{tenant}"

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from kaimon.base.access import accessing
-from kaimon.base.aws import Credentials, aws_client, calling
+from kaimon.base.aws import Credentials, aws_client, calling, key_alias
 from kaimon.base.settings import AwsSettings
-from lake.buckets import bucket_of, key_alias
+from lake.buckets import bucket_of
 from lake.settings import LakeSettings
 
 DURATION_S: Final = 3600

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +17,7 @@ from lake.clients import delta_options
 from lake.durable import make_folders
 from lake.schema import TABLES, Table
 from lake.settings import LakeSettings
-from lake.stores import local_folder
+from lake.stores import AlreadyExistsError, StoredObject, local_folder, open_store
 
 TRANSACTION_RETENTION_DAYS: Final = 365
 """How long Delta remembers how far a node landed: longer than any staged segment lives (60 days), with room."""
@@ -66,6 +68,17 @@ def silent_table(
         return DeltaTable(table_place(tenant, name, settings), storage_options=options)
     except TableNotFoundError:
         return None
+    except OSError:
+        # Who may list below some folders only is refused what is not there.
+        if options is None or next(iter(_log(tenant, name, settings)), None) is not None:
+            raise
+        return None
+
+
+def _log(tenant: str, name: str, settings: LakeSettings) -> Iterator[StoredObject]:
+    """Yield the commits and checkpoints that are there."""
+    found = open_store("lake", settings).list(f"{tenant}/{name}/_delta_log")
+    return (one for one in found if not one.key.endswith("/_last_checkpoint"))
 
 
 def create_table(tenant: str, name: str, settings: LakeSettings | None = None) -> DeltaTable:
@@ -81,6 +94,11 @@ def _create(tenant: str, name: str, settings: LakeSettings | None) -> DeltaTable
     place = table_place(tenant, name, settings)
     if bucket_of(settings.lake_url) is None:
         make_folders(Path(place))
+    elif settings.s3_tenant_role is not None:
+        # Delta asks for this of every table, and a session is refused it as long as it is not there. What it cannot
+        # read there it does without, until its first checkpoint takes the place.
+        with suppress(AlreadyExistsError):
+            open_store("lake", settings).put_new(f"{tenant}/{name}/_delta_log/_last_checkpoint", b"none yet")
     table = TABLES[name]
     try:
         return DeltaTable.create(

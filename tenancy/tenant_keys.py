@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import select, update
 
+from kaimon.base.aws import key_alias
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.keys import UnusableKeyError
@@ -22,7 +23,9 @@ _PENDING: Final = "PendingDeletion"
 
 
 def assign_key(db: Database, tenant_id: str, key_id: str) -> str:
-    """Make a KMS key a tenant's own, and return its ARN. Nothing is encrypted anew.
+    """Make a KMS key a tenant's own, give it the alias by which S3 is told of it, and return its ARN.
+
+    Nothing is encrypted anew.
 
     Raises:
         ValueError: there is no such tenant, it has another key, or the key is somebody else's or wraps our data keys.
@@ -49,7 +52,19 @@ def assign_key(db: Database, tenant_id: str, key_id: str) -> str:
         if keys[tenant_id] is None:
             session.execute(update(TENANTS).where(TENANTS.c.tenant_id == tenant_id).values(kms_key=arn))
             append(db, session, tenant_id, "key.assign", tenant_id, key=arn)
+    _name(db, tenant_id, arn)
     return arn
+
+
+def _name(db: Database, tenant_id: str, arn: str) -> None:
+    """Give a tenant's key its alias, unless it has it; doing the assignment again goes on where this failed."""
+    alias = key_alias(tenant_id)
+    with kms_client(db.settings, f"alias {alias} of KMS key {arn}") as client:
+        try:
+            client.create_alias(AliasName=alias, TargetKeyId=arn)
+        except client.exceptions.AlreadyExistsException:
+            if client.describe_key(KeyId=alias)["KeyMetadata"]["Arn"] != arn:
+                raise
 
 
 def key_of(db: Database, tenant_id: str) -> str | None:

@@ -46,6 +46,11 @@ class Credentials:
     token: str = field(repr=False)
 
 
+def key_alias(tenant: str) -> str:
+    """Return the alias of a tenant's KMS key: nobody has to look up which key is whose to write an object."""
+    return f"alias/kaimon-{tenant}"
+
+
 def aws_session(settings: AwsSettings | None = None) -> Any:
     """Return a `boto3.Session` in the configured region, for a library that takes one.
 

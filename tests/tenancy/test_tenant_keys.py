@@ -21,6 +21,16 @@ from tenancy.tenants import create_tenant
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
+@pytest.fixture(autouse=True)
+def _tenants_of_this_test_alone(request: pytest.FixtureRequest) -> None:
+    """The stand-in's KMS outlives a test, and the tenants of several are called the same."""
+    if "aws" in request.fixturenames:
+        client = request.getfixturevalue("aws").client("kms")
+        for alias in client.list_aliases()["Aliases"]:
+            if alias["AliasName"].startswith("alias/kaimon-"):
+                client.delete_alias(AliasName=alias["AliasName"])
+
+
 def test_a_key_is_one_tenants_alone(aws: Any, db: Database, tenant: str) -> None:
     key = aws.key()
     assert key_of(db, tenant) is None
@@ -36,6 +46,20 @@ def test_a_key_is_one_tenants_alone(aws: Any, db: Database, tenant: str) -> None
     ):
         with pytest.raises(ValueError, match=why):
             assign_key(db, whose, which)
+
+
+def test_a_tenants_key_has_the_alias_by_which_s3_is_told_of_it(aws: Any, db: Database, tenant: str) -> None:
+    create_tenant(db, "delta")
+    key, other, client = aws.key(), aws.key(), aws.client("kms")
+    for _ in range(2):
+        assign_key(db, "delta", key)
+        assert client.describe_key(KeyId="alias/kaimon-delta")["KeyMetadata"]["Arn"] == key
+    create_tenant(db, "epsilon")
+    client.create_alias(AliasName="alias/kaimon-epsilon", TargetKeyId=other)
+    with pytest.raises(UnusableKeyError, match="alias/kaimon-epsilon"):
+        assign_key(db, "epsilon", key := aws.key())
+    client.update_alias(AliasName="alias/kaimon-epsilon", TargetKeyId=key)
+    assert assign_key(db, "epsilon", key) == key, "mended, it goes on"
 
 
 def test_the_key_that_wraps_everybodys_data_keys_is_no_tenants(aws: Any, db: Database, tenant: str) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from kaimon.base.aws import aws_credentials
 from lake.commits import Writer
 from lake.frames import frame_schema
 from lake.reads import scan
 from lake.settings import LakeSettings
 from lake.stores import AlreadyExistsError, MissingError, StoreError, open_store
+from lake.tables import open_table
 
 MIB = 1 << 20
 
@@ -139,3 +141,25 @@ def test_a_replacement_whose_answer_is_lost_is_in_the_table_once(relay: Any, fau
     relay.plan(faults.LOST, "PUT", "_delta_log/")
     writer.replace("deliveries", rows(5))
     assert scan("acme", "deliveries").collect().height == 5
+
+
+def test_a_table_is_made_and_written_where_what_is_not_there_is_refused(
+    relay: Any, faults: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 says "denied" of an object that is not there to who may list below some folders only."""
+    monkeypatch.setenv("KAIMON_S3_TENANT_ROLE", "arn:aws:iam::000000000000:role/kaimon")
+    monkeypatch.setattr("lake.clients.assume", lambda *_: (aws_credentials(), datetime.now(UTC) + timedelta(hours=1)))
+    settings = LakeSettings()
+    relay.plan(faults.DENIED, "GET", "_delta_log/", times=999)
+    relay.plan(faults.DENIED, "HEAD", "_delta_log/", times=999)
+    writer = Writer("acme", 1, LakeSettings())
+    assert open_table("acme", "deliveries", settings) is None
+    writer.append("deliveries", rows(2))
+    writer.append("deliveries", rows(2))
+    there = open_table("acme", "deliveries", settings)
+    assert there is not None
+    there.create_checkpoint()
+    writer.append("deliveries", rows(2))
+    assert scan("acme", "deliveries").collect().height == 6
+    assert b'"version":2' in open_store("lake").get("acme/deliveries/_delta_log/_last_checkpoint")
+    assert relay.left() < 1_998, "it was asked"
