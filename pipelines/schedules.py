@@ -8,7 +8,7 @@ from dagster import DefaultScheduleStatus, RunRequest, ScheduleEvaluationContext
 
 from pipelines.jobs import CLOSE_DAY
 from pipelines.resources import PlatformResource
-from tenancy.days import DayState, list_days
+from tenancy.days import with_news
 
 
 @schedule(
@@ -20,21 +20,21 @@ from tenancy.days import DayState, list_days
 )
 def nightly(context: ScheduleEvaluationContext, platform: PlatformResource) -> list[RunRequest]:
     at = context.scheduled_execution_time
+    earliest, yesterday = span(at.date(), platform.settings.reopened_days, platform.settings.first_day)
     with platform.database() as db:
-        reopened = {state.day for state in list_days(db) if _has_news(state)}
+        reopened = with_news(db, earliest, yesterday)
     return [
         RunRequest(run_key=f"{at.isoformat()} {day.isoformat()}", partition_key=day.isoformat())
-        for day in days_to_close(at.date(), reopened, platform.settings.reopened_days, platform.settings.first_day)
+        for day in days_to_close(at.date(), set(reopened), platform.settings.reopened_days, platform.settings.first_day)
     ]
 
 
-def _has_news(state: DayState) -> bool:
-    """Say whether data has come since a day's check, or since the seal of a day whose check has passed."""
-    return state.state == "open" or (state.state == "passed" and state.version > state.sealed_version)
+def span(today: date, back: int, first: date) -> tuple[date, date]:
+    """Return the first and the last day that may be closed: `back` days ago, none before `first`, and yesterday."""
+    return max(first, today - timedelta(days=back)), today - timedelta(days=1)
 
 
 def days_to_close(today: date, reopened: set[date], back: int, first: date) -> list[date]:
     """Return yesterday and the reopened days before it, at most `back` days ago and none before `first`, in order."""
-    earliest = max(first, today - timedelta(days=back))
-    yesterday = today - timedelta(days=1)
+    earliest, yesterday = span(today, back, first)
     return sorted(day for day in reopened | {yesterday} if earliest <= day <= yesterday)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from tenancy.database import Database
 from tenancy.tables import DAY_STATES, insert_into, select_record
@@ -106,6 +106,20 @@ def unsettled(db: Database) -> list[DayState]:
     with db.reading() as session:
         rows = session.execute(wanted.order_by(DAY_STATES.c.tenant_id, DAY_STATES.c.day))
         return [DayState(*row) for row in rows]
+
+
+def with_news(db: Database, first: date, last: date) -> list[date]:
+    """Return the days from `first` to `last` on which any tenant has news, in order.
+
+    News is data since its check, or since the seal of a day whose check has passed. The database looks, however many
+    tenants and days there are.
+    """
+    news = (DAY_STATES.c.state == "open") | (
+        (DAY_STATES.c.state == "passed") & (DAY_STATES.c.version > DAY_STATES.c.sealed_version)
+    )
+    wanted = select(DAY_STATES.c.day).where(DAY_STATES.c.day.between(first, last), news).distinct()
+    with db.reading() as session:
+        return [day for (day,) in session.execute(wanted.order_by(DAY_STATES.c.day))]
 
 
 def list_days(db: Database, tenant_id: str | None = None, day: date | None = None) -> list[DayState]:

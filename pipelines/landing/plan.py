@@ -20,7 +20,6 @@ from pipelines.landing.rules import AHEAD, BEHIND, judge
 
 _LINE: Final = tuple(column for column in EVENTS if column.source == "event")
 _BATCH: Final = ["agent_id", "load_id", "batch_seq"]
-_EVENTS: Final = frame_schema("events")
 _PLACE: Final = ["batch", "line"]
 _QUARANTINE: Final = frame_schema("quarantine")
 _KEPT: Final[tuple[Outcome, ...]] = ("landed", "replayed")

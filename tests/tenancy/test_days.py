@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from tenancy.database import Database
-from tenancy.days import DayState, get, list_days, mark_open, set_checked, set_sealed
+from tenancy.days import DayState, get, list_days, mark_open, set_checked, set_sealed, with_news
 
 MONDAY, TUESDAY = date(2026, 3, 2), date(2026, 3, 3)
 
@@ -72,3 +72,25 @@ def test_a_seal_is_recorded_up_to_what_it_saw_and_never_taken_back(db: Database)
     set_sealed(db, "acme", MONDAY, seen_version=1)
     assert get(db, "acme", MONDAY).sealed_version == 2
     assert get(db, "acme", TUESDAY).sealed_version == 0
+
+
+def test_a_day_has_news_until_it_is_checked_and_sealed_for_every_tenant(db: Database) -> None:
+    for tenant in ("acme", "zeta"):
+        mark_open(db, tenant, [MONDAY, TUESDAY])
+    assert with_news(db, MONDAY, TUESDAY) == [MONDAY, TUESDAY]
+    assert with_news(db, TUESDAY, TUESDAY) == [TUESDAY]
+    assert set_checked(db, "acme", MONDAY, passed=True, detail={}, seen_version=1)
+    set_sealed(db, "acme", MONDAY, 1)
+    assert with_news(db, MONDAY, MONDAY) == [MONDAY]
+    assert set_checked(db, "zeta", MONDAY, passed=True, detail={}, seen_version=1)
+    assert with_news(db, MONDAY, MONDAY) == [MONDAY]
+    set_sealed(db, "zeta", MONDAY, 1)
+    assert with_news(db, MONDAY, TUESDAY) == [TUESDAY]
+
+
+def test_a_day_whose_check_failed_is_no_news_until_data_comes(db: Database) -> None:
+    mark_open(db, "acme", [MONDAY])
+    assert set_checked(db, "acme", MONDAY, passed=False, detail={}, seen_version=1)
+    assert with_news(db, MONDAY, MONDAY) == []
+    mark_open(db, "acme", [MONDAY])
+    assert with_news(db, MONDAY, MONDAY) == [MONDAY]
