@@ -99,6 +99,7 @@ def _check_result(checked: Checked, day: date) -> dg.AssetCheckResult:
             "tenants_passed": len(checked.passed),
             "tenants_failed": len(failing),
             "broken": dg.MetadataValue.json(dict(list(failing.items())[:SHOWN])),
+            "warned": dg.MetadataValue.json({tenant: rules for tenant, rules in checked.warned.items() if rules}),
             "clones": dg.MetadataValue.json(dict(list(checked.outcome.clones.items())[:SHOWN])),
         },
     )

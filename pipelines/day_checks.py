@@ -11,7 +11,7 @@ import polars as pl
 
 from lake.tables import open_table
 from pipelines.checks.day import measure_day
-from pipelines.checks.rules import RULES
+from pipelines.checks.rules import RULES, WARNINGS
 from pipelines.clones import alarm_of_clones
 from pipelines.resources import Platform
 from pipelines.tenant_loop import Counts, Outcome, for_each_tenant
@@ -25,9 +25,10 @@ _ROUNDS: Final = 3
 
 @dataclass
 class Checked:
-    """What the checks said: rules broken by tenant (none: passed), and who could not be measured."""
+    """What the checks said: rules broken by tenant (none: passed), those that only warn, who could not be measured."""
 
     broken: dict[str, list[str]] = field(default_factory=dict)
+    warned: dict[str, list[str]] = field(default_factory=dict)
     outcome: Outcome = field(default_factory=Outcome)
 
     @property
@@ -69,11 +70,14 @@ def check_day(platform: Platform, db: Database, day: date, run: str, tenants: Co
             return {name: value for name, value in rows[tenant].items() if name != "tenant"}
 
         checked.outcome.add(for_each_tenant("day_checks", todo, measure))
-        broken = _validate(list(rows.values()))
+        found = _validate(list(rows.values()))
+        broken = {tenant: [rule for rule in rules if rule not in WARNINGS] for tenant, rules in found.items()}
         checked.broken |= broken
+        warned = {tenant: [rule for rule in rules if rule in WARNINGS] for tenant, rules in found.items()}
+        checked.warned |= warned
         todo = []
         for tenant, rules in broken.items():
-            detail = {"broken": rules, "rows": rows[tenant]["rows"], "run": run}
+            detail = {"broken": rules, "rows": rows[tenant]["rows"], "run": run, "warned": warned[tenant]}
             detail["clones"] = checked.outcome.clones.get(tenant, [])
             if not set_checked(db, tenant, day, not rules, detail, versions[tenant]):
                 todo.append(tenant)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from pipelines.checks.accounting import account
-from pipelines.checks.metrics import event_metrics, ledger_metrics, rows_without_batch
+from pipelines.checks.metrics import event_metrics, ledger_metrics, ledger_values, rows_without_batch
+from pipelines.checks.volume import hosts_off_volume
 from pipelines.clones import Clone, find_clones
 from pipelines.ledger_window import read_window, sources
 from pipelines.rollups.completeness import arrivals
+from pipelines.settings import AlertSettings
 from pipelines.tables import TenantTables
+from tenancy.hints import all_hints
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Measured:
 
 def measure_day(tables: TenantTables, day: date) -> Measured:
     """Measure a tenant's day."""
-    snapshot = tables.snapshot("events", "batches", "quarantine", "hosts")
+    snapshot = tables.snapshot("events", "batches", "quarantine", "hosts", "activity")
     today = snapshot.scan("events", day, day)
     metrics = event_metrics(today)
     if metrics["schema_problems"]:
@@ -40,6 +43,17 @@ def measure_day(tables: TenantTables, day: date) -> Measured:
         "tenant": tables.tenant,
         **metrics,
         "rows_without_batch": rows_without_batch(today, sources(snapshot, day)),
+        **ledger_values(arrived),
+        "unlanded_nodes": unlanded_nodes(tables, day),
+        "hosts_off_volume": hosts_off_volume(snapshot, day),
         **ledger_metrics(arrived, window.cut, arrivals(events, quarantine), accounting),
     }
     return Measured(row, find_clones(arrived))
+
+
+def unlanded_nodes(tables: TenantTables, day: date) -> int:
+    """Count the nodes of which something that may be of the day, or of one before, waits for landing for too long."""
+    now, end = tables.db.clock(), datetime.combine(day + timedelta(days=1), time(), UTC)
+    stale = now - timedelta(seconds=AlertSettings().alert_stale_s)
+    since = [hint.since or hint.updated_at for hint in all_hints(tables.db) if hint.tenant_id == tables.tenant]
+    return sum(moment < min(stale, end) for moment in since)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from lake.frames import frame_schema
-from lake.schema import EVENTS
+from lake.schema import BATCHES, EVENTS
 from pipelines.checks.accounting import by_load
 from pipelines.checks.ledger import BATCH, LOAD
 
@@ -58,6 +58,18 @@ def ledger_metrics(
         "loads_unbalanced": int((~loads["holds"]).sum()),
         "conflicting_batches": day_batches.filter(pl.col("outcome") == "conflict").height,
     }
+
+
+def ledger_values(day_batches: pl.DataFrame) -> dict[str, int]:
+    """Measure the values of a day's ledger rows: nulls where there may be none, and what is outside its domain."""
+    required = [column.name for column in BATCHES if not column.nullable]
+    domains = [(~pl.col(column.name).is_in(column.domain)).sum() for column in BATCHES if column.domain]
+    counts = [(pl.col(name) < 0).sum() for name in ("rows", "occurrences", "rejected", "quarantined")]
+    measured = day_batches.select(
+        ledger_nulls=pl.sum_horizontal(pl.col(required).null_count()),
+        ledger_outside_domain=pl.sum_horizontal([*domains, *counts, (pl.col("batch_seq") < 1).sum()]),
+    )
+    return {name: int(value) for name, value in measured.row(0, named=True).items()}
 
 
 def rows_without_batch(events: pl.LazyFrame, landed: pl.LazyFrame) -> int:

@@ -8,10 +8,12 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Rule:
-    """A metric that must be 0."""
+    """A metric that must be 0; `table` is the one whose suite it is in. One that does not gate only warns."""
 
     metric: str
     why: str
+    table: str = "events"
+    gates: bool = True
 
 
 RULES: Final = (
@@ -21,9 +23,29 @@ RULES: Final = (
     Rule("outside_day", "rows whose time is not of the partition's day"),
     Rule("doubled_rows", "rows whose identity (agent, load, CPU, number) another row has"),
     Rule("rows_without_batch", "rows whose batch is not in the ledger as landed"),
-    Rule("ledger_difference", "rows by which batches in the table differ from what the ledger says they brought"),
-    Rule("rows_unaccounted", "row numbers that were given out, never came and are not known lost"),
-    Rule("events_unaccounted", "events that were seen, never came and are not filtered, pending or known lost"),
-    Rule("loads_unbalanced", "loads in which either equation does not hold on every CPU"),
-    Rule("conflicting_batches", "batches whose number came twice with different contents"),
+    Rule(
+        "ledger_difference",
+        "rows by which batches in the table differ from what the ledger says of them",
+        table="batches",
+    ),
+    Rule("rows_unaccounted", "row numbers that were given out, never came and are not known lost", "batches"),
+    Rule(
+        "events_unaccounted",
+        "events that were seen, never came, and are not filtered, pending or known lost",
+        table="batches",
+    ),
+    Rule("loads_unbalanced", "loads in which either equation does not hold on every CPU", "batches"),
+    Rule("conflicting_batches", "batches whose number came twice with different contents", "batches"),
+    Rule("ledger_nulls", "nulls in columns of the ledger that may not hold one", "batches"),
+    Rule("ledger_outside_domain", "outcomes that nobody knows, and counts below 0", "batches"),
+    Rule(
+        "unlanded_nodes", "ingest nodes with something staged before the day's end that does not land", table="batches"
+    ),
+    Rule(
+        "hosts_off_volume",
+        "hosts with less than a tenth or more than ten times the events of their median day in four weeks",
+        gates=False,
+    ),
 )
+WARNINGS: Final = frozenset(rule.metric for rule in RULES if not rule.gates)
+"""Rules that a day may break and still pass: somebody should look."""

@@ -1,17 +1,15 @@
-"""The Great Expectations suite on `events`: the rules of a day over one metrics row a tenant, in one run."""
+"""The Great Expectations suites, one a table: the rules of a day over one metrics row a tenant, in one run."""
 
 from __future__ import annotations
 
 import logging
 import os
 import warnings
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
 from pipelines.checks.rules import RULES
-
-SUITE: Final = "events"
 
 
 def validate(metrics: pl.DataFrame) -> dict[str, list[str]]:
@@ -54,17 +52,22 @@ def _run(metrics: pl.DataFrame) -> list[Any]:
     )
     context = gx.get_context(mode="ephemeral", project_config=configuration)
     expect: Any = expectations
-    rules: list[Any] = []
-    for rule in RULES:
-        rules.append(expect.ExpectColumnValuesToBeBetween(column=rule.metric, min_value=0, max_value=0, notes=rule.why))
-        rules.append(expect.ExpectColumnValuesToNotBeNull(column=rule.metric))
-    suite = context.suites.add(gx.ExpectationSuite(name=SUITE, expectations=rules))
     asset = context.data_sources.add_pandas("metrics").add_dataframe_asset("tenants")
     whole = asset.add_batch_definition_whole_dataframe("day")
-    definition = context.validation_definitions.add(gx.ValidationDefinition(name=SUITE, data=whole, suite=suite))
     frame = metrics.select("tenant", *(rule.metric for rule in RULES)).to_pandas()
-    outcome = definition.run(
-        batch_parameters={"dataframe": frame},
-        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["tenant"]},
-    )
-    return list(outcome.results)
+    results: list[Any] = []
+    for table in dict.fromkeys(rule.table for rule in RULES):
+        rules: list[Any] = []
+        for rule in RULES:
+            if rule.table == table:
+                between = {"column": rule.metric, "min_value": 0, "max_value": 0, "notes": rule.why}
+                rules.append(expect.ExpectColumnValuesToBeBetween(**between))
+                rules.append(expect.ExpectColumnValuesToNotBeNull(column=rule.metric))
+        suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=rules))
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=whole, suite=suite))
+        outcome = definition.run(
+            batch_parameters={"dataframe": frame},
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["tenant"]},
+        )
+        results += outcome.results
+    return results

@@ -11,6 +11,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from lake.frames import frame_schema
 from lake.reads import scan
 from tenancy.days import get
 
@@ -245,3 +246,33 @@ def test_every_value_of_the_facts_is_given_again_by_its_sql(home: Any, load: Any
     answer = run_query(tenant, whole, START, START + 24 * HOUR).table.to_pylist()[0]
     for n, value in enumerate(facts.values.values()):
         assert answer[f"v{n}"] == pytest.approx(value.value), (value.id, value.sql)
+
+
+def test_something_of_the_day_that_does_not_land_fails_it_and_what_came_later_does_not(
+    home: Any, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenancy.hints import mark_staged
+
+    tenant = home.tenant("acme")
+    home.stage(tenant, live(load, START + 9 * HOUR, 0.1))
+    home.run("events")
+    clock = home.db.clock
+    home.db.clock = lambda: START + 23 * HOUR
+    mark_staged(home.db, [(tenant, "node-2", 1)])
+    home.db.clock = clock
+    assert checks(home.run("day_checks", day=DAY)).metadata["broken"].value == {tenant: ["unlanded_nodes"]}
+    assert checks(home.run("day_checks", day=DAY - timedelta(days=1))).passed
+
+
+def test_a_host_far_from_its_four_weeks_is_a_warning_that_blocks_nothing(home: Any, load: Any) -> None:
+    tenant = home.tenant("acme")
+    home.stage(tenant, live(load, START + 9 * HOUR, 0.1))
+    home.run("events")
+    row = {"hour": START, "agent_id": load.agent_id, "hostname": "web-1", "operation": "write", "paths": 1, "denied": 0}
+    for back in range(1, 9):
+        day = DAY - timedelta(days=back)
+        rows = [row | {"event_day": day, "hour": START - timedelta(days=back), "events": 10**9, "rows": 1}]
+        home.tables(tenant).replace_day("activity", pl.DataFrame(rows, schema=frame_schema("activity")), day)
+    verdict = checks(home.run("day_checks", day=DAY))
+    assert verdict.passed
+    assert verdict.metadata["warned"].value == {tenant: ["hosts_off_volume"]}
