@@ -8,10 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import polars as pl
 import pytest
 
+from kaimon.base.clock import to_micros
+from lake.commits import Writer
 from lake.settings import LakeSettings
 from pipelines.landing import Landed, land_tenant
 from tenancy.database import Database, open_database
@@ -21,6 +25,38 @@ from tenancy.tenants import create_tenant
 STAGING = Path(__file__).parents[2] / "lake" / "staging.py"
 RUNNER = Path(__file__).parent / "runner.py"
 ROOT = Path(__file__).parents[3]
+
+
+class Sent:
+    """What was staged: by two nodes, some of it twice, with refused lines and a row out of its window."""
+
+    def __init__(self, home: Path, staging: ModuleType) -> None:
+        self.home, self.staging = home, staging
+        strange = {"seq": 9, "time": to_micros(staging.later(days=-30))}
+        self.landed = [staging.batch(number, received=staging.later(seconds=number)) for number in range(1, 7)]
+        self.landed.append(staging.batch(1, agent="agt_0000000000000002", bad=(b"\xff", b"{}")))
+        mixed = staging.Batch(7, ({"seq": 7}, strange, {"seq": 8}), received=staging.later(seconds=7))
+        one = self.landed
+        staging.stage(home, "acme", "n1", 1, [one[0], one[1]])
+        staging.stage(home, "acme", "n1", 2, [one[2], mixed])
+        staging.stage(home, "acme", "n1", 3, [one[3]])
+        staging.stage(home, "acme", "n2", 1, [one[1], one[6]])
+        staging.stage(home, "acme", "n2", 2, [one[4], one[5], one[3]])
+        self.mixed = staging.Batch(7, ({"seq": 7}, {"seq": 8}), received=mixed.received)
+
+    def check(self, extra: tuple[Any, ...] = (), copies: int = 10) -> None:
+        """Hold every table against what was staged."""
+        times = {"seq": 7}, {"seq": 8, "time": to_micros(self.mixed.received) - 1_000_000 + 2}
+        mixed = self.staging.Batch(7, times, received=self.mixed.received)
+        self.staging.assert_each_once(self.home, "acme", [*self.landed, mixed, *extra])
+        ledger = self.staging.read(self.home, "acme", "batches")
+        assert ledger.height == copies + len(extra)
+        assert ledger.filter(pl.col("outcome") == "duplicate").height == 2
+        quarantine = self.staging.read(self.home, "acme", "quarantine")
+        assert sorted(quarantine["code"]) == ["bad_line", "bad_line", "out_of_window"]
+        writer = Writer("acme", 0, LakeSettings(home=self.home))
+        stand = [writer.versions(table, ["n1", "n2"]) for table in ("events", "quarantine", "batches", "hosts")]
+        assert stand == [stand[0]] * 4
 
 
 class Runner:
@@ -49,6 +85,12 @@ class Runner:
         said, _ = process.communicate(timeout=120)
         return process.returncode, said
 
+    def calls(self, **asked: Any) -> int:
+        """Land and return how many storage calls that took, counted before and after each."""
+        code, said = self.run(storage=True, **asked)
+        assert code == 0, said
+        return int(said.split()[-1])
+
     def die(self, step: str, **asked: Any) -> None:
         """Land until `step` and die there."""
         code, said = self.run(die=step, **asked)
@@ -61,6 +103,13 @@ class Runner:
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
         assert self.steps()[-1] == step
+        return process
+
+    def stop_at(self, moment: int, **asked: Any) -> subprocess.Popen[str]:
+        """Land until a moment around a storage call and return the process, stopped there."""
+        process = self.start(storage=True, stop_at=moment, **asked)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), moment
         return process
 
     def wake(self, process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -99,3 +148,22 @@ def runner(db: Database, home: Path) -> Iterator[Runner]:
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+@pytest.fixture
+def sent(home: Path, staging: ModuleType, db: Database) -> Sent:
+    return Sent(home, staging)
+
+
+@pytest.fixture
+def new_case(tmp_path: Path, staging: ModuleType) -> Callable[[int], tuple[Runner, Sent]]:
+    """Make a home of its own, with a tenant and all that was staged for it."""
+
+    def make(number: int) -> tuple[Runner, Sent]:
+        there = tmp_path / f"case-{number}"
+        database = open_database(TenancySettings(home=there))
+        create_tenant(database, "acme")
+        database.close()
+        return Runner(there), Sent(there, staging)
+
+    return make

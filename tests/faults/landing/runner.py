@@ -2,6 +2,7 @@
 
 Steps are `<word> <what>#<times>`: `admit events#1` just before the first handle on `events` is opened for a commit,
 `commit events#1` between that and the commit, `committed events#1` after it; `opened days#1`, `dropped hint#1`.
+With `storage`, each call that reaches storage counts, before and after it: `die_at` and `stop_at` name such a moment.
 Of a seal: `put file#1`, `has put file#1`. Of a vacuum: `delete file#1` just before the first one goes.
 """
 
@@ -22,7 +23,8 @@ from lake.lean import without_pandas
 
 without_pandas()
 
-from lake import commits, holdings, sealed  # noqa: E402 - the shorter start must come first
+from lake import commits, holdings, reads, sealed, stores  # noqa: E402 - the shorter start must come first
+from lake import tables as lake_tables  # noqa: E402 - as above
 from lake.settings import LakeSettings  # noqa: E402 - as above
 from pipelines import seal, tables  # noqa: E402 - as above
 from pipelines.landing import land  # noqa: E402 - as above
@@ -44,6 +46,44 @@ def step(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if numbered == ASKED.get("stop"):
         os.kill(os.getpid(), signal.SIGSTOP)
+
+
+MOMENTS = 0
+
+
+def moment() -> None:
+    """Count a moment before or after a storage call, and die or stop there if that was asked."""
+    global MOMENTS  # noqa: PLW0603 - a process of one run
+    MOMENTS += 1
+    if ASKED.get("die_at") == MOMENTS:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if ASKED.get("stop_at") == MOMENTS:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def count_storage() -> None:
+    """Count every call by which landing reaches a store or a table."""
+    for owner, names in (
+        (stores.LocalStore, ("put_new", "get", "prefixes", "_entries")),
+        (stores, ("make_folders", "sync_folder")),
+        (os, ("link", "fsync")),
+        (commits, ("silent_table", "write_deltalake", "_settle")),
+        (reads, ("silent_table",)),
+        (lake_tables, ("_create",)),
+        (commits.DeltaTable, ("create_write_transaction",)),
+    ):
+        for name in names:
+            setattr(owner, name, around(getattr(owner, name)))
+
+
+def around(function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(*args: Any, **how: Any) -> Any:
+        moment()
+        answer = function(*args, **how)
+        moment()
+        return answer
+
+    return wrapped
 
 
 def before(name: str, function: Callable[..., Any], table_at: int) -> Callable[..., Any]:
@@ -102,6 +142,9 @@ if "fence" in ASKED:
     land.held_lease = any_fence
     tables.held_lease = any_fence
 
+if ASKED.get("storage"):
+    count_storage()
+
 home = Path(ASKED["home"])
 later = timedelta(days=ASKED.get("later_days", 0))
 db = open_database(TenancySettings(home=home), lambda: datetime.now(UTC) + later)
@@ -118,4 +161,4 @@ try:
 except commits.CommitError as error:
     print(type(error).__name__)
     sys.exit(3)
-print(landed.segments)
+print(MOMENTS if ASKED.get("storage") else landed.segments)

@@ -11,12 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import polars as pl
 import pytest
 
-from kaimon.base.clock import to_micros
-from lake.commits import Writer
-from lake.settings import LakeSettings
 from pipelines.landing import Landed
 from tenancy import days
 from tenancy.database import Database
@@ -30,46 +26,9 @@ STEPS = (
 )
 
 
-class Sent:
-    """What was staged: by two nodes, some of it twice, with refused lines and a row out of its window."""
-
-    def __init__(self, home: Path, staging: ModuleType) -> None:
-        self.home, self.staging = home, staging
-        strange = {"seq": 9, "time": to_micros(staging.later(days=-30))}
-        self.landed = [staging.batch(number, received=staging.later(seconds=number)) for number in range(1, 7)]
-        self.landed.append(staging.batch(1, agent="agt_0000000000000002", bad=(b"\xff", b"{}")))
-        mixed = staging.Batch(7, ({"seq": 7}, strange, {"seq": 8}), received=staging.later(seconds=7))
-        one = self.landed
-        staging.stage(home, "acme", "n1", 1, [one[0], one[1]])
-        staging.stage(home, "acme", "n1", 2, [one[2], mixed])
-        staging.stage(home, "acme", "n1", 3, [one[3]])
-        staging.stage(home, "acme", "n2", 1, [one[1], one[6]])
-        staging.stage(home, "acme", "n2", 2, [one[4], one[5], one[3]])
-        self.mixed = staging.Batch(7, ({"seq": 7}, {"seq": 8}), received=mixed.received)
-
-    def check(self, extra: tuple[Any, ...] = (), copies: int = 10) -> None:
-        """Hold every table against what was staged."""
-        times = {"seq": 7}, {"seq": 8, "time": to_micros(self.mixed.received) - 1_000_000 + 2}
-        mixed = self.staging.Batch(7, times, received=self.mixed.received)
-        self.staging.assert_each_once(self.home, "acme", [*self.landed, mixed, *extra])
-        ledger = self.staging.read(self.home, "acme", "batches")
-        assert ledger.height == copies + len(extra)
-        assert ledger.filter(pl.col("outcome") == "duplicate").height == 2
-        quarantine = self.staging.read(self.home, "acme", "quarantine")
-        assert sorted(quarantine["code"]) == ["bad_line", "bad_line", "out_of_window"]
-        writer = Writer("acme", 0, LakeSettings(home=self.home))
-        stand = [writer.versions(table, ["n1", "n2"]) for table in TABLES]
-        assert stand == [stand[0]] * 4
-
-
-@pytest.fixture
-def sent(home: Path, staging: ModuleType, db: Database) -> Sent:
-    return Sent(home, staging)
-
-
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_a_step_the_next_run_leaves_each_event_once(
-    sent: Sent, runner: Any, land: Callable[[], Landed], db: Database, step: str
+    sent: Any, runner: Any, land: Callable[[], Landed], db: Database, step: str
 ) -> None:
     runner.die(step)
     day = date(2026, 3, 10)
@@ -88,7 +47,7 @@ def test_killed_at_a_step_the_next_run_leaves_each_event_once(
     sent.check()
 
 
-def test_the_steps_that_are_tried_are_all_there_are(sent: Sent, runner: Any) -> None:
+def test_the_steps_that_are_tried_are_all_there_are(sent: Any, runner: Any) -> None:
     code, said = runner.run()
     assert code == 0, said
     admitted = {f"admit {table}#1" for table in TABLES}
@@ -107,7 +66,7 @@ def test_the_steps_that_are_tried_are_all_there_are(sent: Sent, runner: Any) -> 
     ],
 )
 def test_killed_again_while_it_repairs_the_third_run_leaves_each_event_once(
-    sent: Sent, runner: Any, land: Callable[[], Landed], first: str, second: str
+    sent: Any, runner: Any, land: Callable[[], Landed], first: str, second: str
 ) -> None:
     runner.die(first)
     runner.die(second, fence=5)
@@ -117,7 +76,7 @@ def test_killed_again_while_it_repairs_the_third_run_leaves_each_event_once(
 
 
 def test_what_is_staged_between_crash_and_repair_does_not_change_the_repair(
-    sent: Sent, runner: Any, land: Callable[[], Landed], staging: ModuleType, home: Path
+    sent: Any, runner: Any, land: Callable[[], Landed], staging: ModuleType, home: Path
 ) -> None:
     runner.die("committed events#1")
     extra = staging.batch(20)
@@ -127,7 +86,7 @@ def test_what_is_staged_between_crash_and_repair_does_not_change_the_repair(
 
 
 def test_killed_at_any_moment_again_and_again_the_last_run_leaves_each_event_once(
-    sent: Sent, runner: Any, staging: ModuleType, home: Path
+    sent: Any, runner: Any, staging: ModuleType, home: Path
 ) -> None:
     dice = random.Random(2026)
     extra = [staging.batch(number, load="44444444-4444-4444-4444-444444444444") for number in range(1, 31)]
@@ -151,7 +110,7 @@ def test_killed_at_any_moment_again_and_again_the_last_run_leaves_each_event_onc
 
 @pytest.mark.parametrize("step", [f"{word} {table}" for table in TABLES for word in ("admit", "commit")])
 def test_a_stale_holder_that_wakes_up_changes_nothing(
-    sent: Sent, runner: Any, land: Callable[[], Landed], staging: ModuleType, step: str
+    sent: Any, runner: Any, land: Callable[[], Landed], staging: ModuleType, step: str
 ) -> None:
     stale = runner.stop(f"{step}#1")
     extra = staging.batch(20)
@@ -166,7 +125,7 @@ def test_a_stale_holder_that_wakes_up_changes_nothing(
 
 
 def test_a_stale_holder_that_gets_its_commit_in_before_the_new_one_loses_nothing(
-    sent: Sent, runner: Any, land: Callable[[], Landed]
+    sent: Any, runner: Any, land: Callable[[], Landed]
 ) -> None:
     old = runner.stop("commit events#1", fence=1)
     new = runner.stop("commit events#1", fence=2)
@@ -179,7 +138,7 @@ def test_a_stale_holder_that_gets_its_commit_in_before_the_new_one_loses_nothing
 
 @pytest.mark.parametrize("round_", range(3))
 def test_two_writers_that_race_without_a_lease_leave_each_event_once(
-    sent: Sent, runner: Any, land: Callable[[], Landed], staging: ModuleType, round_: int
+    sent: Any, runner: Any, land: Callable[[], Landed], staging: ModuleType, round_: int
 ) -> None:
     extra = [staging.batch(number, load="44444444-4444-4444-4444-444444444444") for number in range(1, 16)]
     for seq, one in enumerate(extra, 1):
