@@ -77,6 +77,17 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Matter:
+    """One thing that matters: how grave, whether it is new, what, who, and why; `who` may hold names."""
+
+    severity: str
+    state: str
+    title: str
+    who: Sentence
+    why: str
+
+
+@dataclass(frozen=True)
 class Page:
     """A summary, ready to be rendered."""
 
@@ -99,3 +110,4 @@ class Page:
     written_by: str
     facts_digest: str
     method: str
+    matters: tuple[Matter, ...] = ()

@@ -33,6 +33,7 @@ SUBCOMMANDS = (
     "query",
     "touches",
     "finding",
+    "facts",
     "verify",
     "replay",
     "backfill",

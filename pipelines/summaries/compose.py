@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Final
 
-from dashboards.reports.page import Block, Change, Figure, HourBar, Page, Part, Ranked, Ranking, Sentence
+from dashboards.reports.page import Block, Change, Figure, HourBar, Matter, Page, Part, Ranked, Ranking, Sentence
 from pipelines.summaries.blind_spots import describe
 from pipelines.summaries.document import Facts, Value, digest
 from pipelines.summaries.draft import PLACEHOLDER, SECTION_TITLES, Draft
@@ -17,6 +17,7 @@ SHOWN_CHANGES: Final = 6
 """How many changes a page names; the rest it counts, and the summary's record holds them all."""
 
 _WEIGHTY: Final = (
+    "findings.urgent",
     "events.total",
     "hosts.reporting",
     "hosts.expected",
@@ -95,6 +96,9 @@ def page(facts: Facts, document: str, draft: Draft, revision: int, changed: list
         written_by=WRITERS[draft.writer],
         facts_digest=digest(document),
         method=facts.version,
+        matters=tuple(
+            Matter(one.severity, one.state, one.title, fill(one.who, facts), one.why) for one in facts.matters
+        ),
     )
 
 

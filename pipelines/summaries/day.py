@@ -20,7 +20,7 @@ from pipelines.summaries import outbox
 from pipelines.summaries.compose import changes, fill, page, plain
 from pipelines.summaries.document import Facts, canonical, digest, parse
 from pipelines.summaries.draft import Draft, Writer
-from pipelines.summaries.facts import Day, build_facts, busiest
+from pipelines.summaries.facts import MEDIAN_DAYS, Day, build_facts, busiest
 from pipelines.summaries.guard import guard
 from pipelines.tables import Snapshot, TenantTables
 from pipelines.tenant_loop import Counts, SkipTenantError
@@ -37,7 +37,10 @@ class Telling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def make_facts(tables: TenantTables, day: date) -> Counts:
     """Compute a day's facts and keep them, unless the newest kept ones say the same."""
-    snapshot = tables.snapshot("events", "batches", "quarantine", "hosts", "activity", "completeness", "facts")
+    snapshot = tables.snapshot(
+        "events", "batches", "quarantine", "hosts", "activity", "completeness", "findings", "sensitive",
+        "new_behaviour", "facts",
+    )  # fmt: skip
     facts = build_facts(_gather(tables, snapshot, day), _previous(snapshot, day))
     document = canonical(facts)
     name = digest(document)
@@ -128,6 +131,13 @@ def _gather(tables: TenantTables, snapshot: Snapshot, day: date) -> Day:
         cloned=len({clone.agent_id for clone in find_clones(arrived.collect())}),
         blind_spots=spots["blind_spots"].to_list(),
         accounting=accounting_line(accounting),
+        findings=snapshot.scan("findings", day, day).collect(),
+        touched=snapshot.scan("sensitive", day, day).collect(),
+        new_behaviour=snapshot.scan("new_behaviour", day, day).collect(),
+        days_before=snapshot.scan("activity", day - timedelta(days=MEDIAN_DAYS), day - timedelta(days=1))
+        .group_by("event_day")
+        .agg(pl.col("events").sum())
+        .collect(),
         as_of=_as_of(arrived) if day >= tables.db.clock().date() else None,
     )
 
@@ -147,6 +157,16 @@ def _previous(snapshot: Snapshot, day: date) -> Facts | None:
     except msgspec.ValidationError:
         return None  # of another version: not comparable
     return None if facts.provisional else facts
+
+
+def newest_facts(tables: TenantTables, day: date) -> Facts | None:
+    """Return a day's newest facts, None if there are none.
+
+    Raises:
+        msgspec.ValidationError: they are of another version's form.
+    """
+    document = _newest_facts(tables.snapshot("facts"), day)
+    return None if document is None else parse(document)
 
 
 def _newest_facts(snapshot: Snapshot, day: date) -> str | None:

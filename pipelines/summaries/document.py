@@ -7,11 +7,11 @@ from typing import Final, Literal
 
 import msgspec
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Form of the document and method of its values; changes when either does."""
 
 Status = Literal["first", "better", "stable", "worse"]
-Unit = Literal["events", "rows", "hosts", "host-hours", "paths", "percent", "lines", "kinds"]
+Unit = Literal["events", "rows", "hosts", "host-hours", "paths", "percent", "lines", "kinds", "findings"]
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,8 +34,25 @@ class Entity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A name that somebody else chose, under an alias that we chose; only rendering ever looks at `name`."""
 
     id: str
-    kind: Literal["process", "user"]
+    kind: Literal["process", "user", "host", "program"]
     name: str
+
+
+class Matter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that matters: a rule with open findings.
+
+    `title`, `why` and `advice` are the rule's own words; `who` is a sentence of ours with placeholders. All of it is
+    rendered as it is, above whatever a writer says.
+    """
+
+    id: str
+    rule: str
+    severity: Literal["low", "medium", "high", "critical"]
+    state: Literal["opened", "ongoing", "quiet"]
+    title: str
+    who: str
+    why: str
+    advice: str
 
 
 class Hour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +85,8 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hours: list[Hour]
     must_mention: list[str]
     accounting: str
+    matters: list[Matter] = []
+    decisions: list[str] = []
 
 
 def canonical(facts: Facts) -> str:

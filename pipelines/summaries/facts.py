@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -13,17 +13,25 @@ import polars as pl
 from lake.columns import CAUSES
 from lake.schema import OPERATIONS
 from pipelines.checks.quarantined import REPLAYED
+from pipelines.findings.rules import SEVERITIES
+from pipelines.frames import empty
+from pipelines.summaries.attention import OPEN, matters, tell
 from pipelines.summaries.blind_spots import known
-from pipelines.summaries.document import VERSION, Entity, Facts, Hour, Status, Unit, Value
-from pipelines.summaries.numbers import show_change, show_count, show_percent
+from pipelines.summaries.document import VERSION, Entity, Facts, Hour, Matter, Status, Unit, Value
+from pipelines.summaries.numbers import show_change, show_count, show_percent, whole
 
 TOP: Final = 5
+URGENT: Final = ("critical", "high")
+MEDIAN_DAYS: Final = 28
+LEAST_DAYS: Final = 7
+"""Fewer days than this have no median worth a comparison."""
 STATUS_RULE: Final = (
-    "worse when an event is unaccounted for, or when more events were lost or more host-hours are unknown than on "
-    "the day before; better when fewer, once the day is over; stable otherwise; first when there is no day before to "
-    "compare with."
+    "worse when an event is unaccounted for, when a critical or high finding is new, or when more events were lost or "
+    "more host-hours are unknown than on the day before; better when fewer of these or fewer open critical and high "
+    "findings, once the day is over; stable otherwise; first when there is no day before to compare with."
 )
 _MENTION_IF_ANY: Final = (
+    "findings.urgent",
     "blind_spots.count",
     "hours.unknown",
     "hours.partial",
@@ -54,7 +62,9 @@ class Day:
     `activity` and `completeness` are their tables' rows of the day; `paths` the number of different paths;
     `processes` and `users` come from `busiest`; `quarantined` is the number of lines put into quarantine that
     arrived that day; `cloned` the number of agents whose id two machines used; `as_of` the newest data's arrival
-    while the day runs, else null; `blind_spots` the agents' words; `accounting` the equation in words.
+    while the day runs, else null; `blind_spots` the agents' words; `accounting` the equation in words. `findings`,
+    `touched` (`sensitive`) and `new_behaviour` are their tables' rows of the day; `days_before` the `events` of each
+    of the 28 days before that has any.
     """
 
     tenant: str
@@ -68,6 +78,10 @@ class Day:
     cloned: int
     blind_spots: list[str]
     accounting: str
+    findings: pl.DataFrame = field(default_factory=lambda: empty("findings"))
+    touched: pl.DataFrame = field(default_factory=lambda: empty("sensitive"))
+    new_behaviour: pl.DataFrame = field(default_factory=lambda: empty("new_behaviour"))
+    days_before: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"events": pl.Int64}))
     as_of: str | None = None
 
 
@@ -93,6 +107,8 @@ def build_facts(today: Day, previous: Facts | None) -> Facts:
     values.activity()
     values.knowledge()
     entities: dict[str, Entity] = {}
+    values.attention()
+    told = [values.matter(row, f"matter_{place + 1}", entities) for place, row in enumerate(matters(today.findings))]
     processes = values.rank("process", today.processes, entities)
     users = values.rank("user", today.users, entities)
     return Facts(
@@ -112,6 +128,8 @@ def build_facts(today: Day, previous: Facts | None) -> Facts:
         hours=_hours(today),
         must_mention=_must_mention(values.made),
         accounting=today.accounting,
+        matters=told,
+        decisions=_decisions(values.made, told),
     )
 
 
@@ -139,8 +157,8 @@ class _Values:
             past = None  # a part of a day says nothing against a whole one
         change = 100 * (float(total.value or 0) - past) / past if past else None
         sql = f"SELECT round(100.0 * (({total.sql}) - {past}) / {past}) AS value" if past else "SELECT NULL AS value"
-        shown = None if change is None else round(change)
-        self.put("events.change", "Change of file events", "percent", shown, show_change(change), sql)
+        shown = None if change is None else whole(change)
+        self.put("events.change", "Change of file events", "percent", shown, show_change(shown), sql)
 
     def knowledge(self) -> None:
         rows = self.today.completeness
@@ -194,6 +212,70 @@ class _Values:
         )
         self.put("blind_spots.count", "Kinds of activity out of sight", "kinds", spots, show_count(spots), sql)
 
+    def attention(self) -> None:
+        rows = self.today.findings
+        states = ", ".join(f"'{state}'" for state in OPEN)
+        live = rows.filter(pl.col("state").is_in(OPEN))
+        for name, label, frame, where in (
+            ("opened", "New findings", rows.filter(pl.col("state") == "opened"), "state = 'opened'"),
+            ("closed", "Findings closed", rows.filter(pl.col("state") == "closed"), "state = 'closed'"),
+            ("suppressed", "Findings suppressed", rows.filter(pl.col("state") == "suppressed"), "state = 'suppressed'"),
+            ("open", "Open findings", live, f"state IN ({states})"),
+            *(
+                (severity, f"Open findings: {severity}", live.filter(pl.col("severity") == severity),
+                 f"severity = '{severity}' AND state IN ({states})")
+                for severity in SEVERITIES
+            ),
+            ("urgent", "Open findings, critical or high", live.filter(pl.col("severity").is_in(URGENT)),
+             f"severity IN ('critical', 'high') AND state IN ({states})"),
+            ("urgent_new", "New findings, critical or high",
+             rows.filter(pl.col("severity").is_in(URGENT), pl.col("state") == "opened"),
+             "severity IN ('critical', 'high') AND state = 'opened'"),
+        ):  # fmt: skip
+            self.count(f"findings.{name}", label, "findings", frame.height, "findings", "count(*)", where)
+        touched, new = self.today.touched, self.today.new_behaviour
+        self.count("sensitive.events", "Touches of sensitive files", "events", touched["events"].sum(), "sensitive",
+                   "sum(events)")  # fmt: skip
+        self.count("behaviour.new", "Programs new to a sensitive file", "rows", new.height, "new_behaviour", "count(*)")
+        self._trend()
+
+    def _trend(self) -> None:
+        before, day = self.today.days_before["events"], self.today.day
+        of_days = (
+            "SELECT event_day, sum(events) AS events FROM activity WHERE event_day BETWEEN "
+            f"DATE '{day - timedelta(days=MEDIAN_DAYS)}' AND DATE '{day - timedelta(days=1)}' GROUP BY 1"
+        )
+        known = len(before) >= LEAST_DAYS
+        median = float(before.median()) if known else None  # type: ignore[arg-type] # not empty, and of numbers
+        sql = f"SELECT CASE WHEN count(*) >= {LEAST_DAYS} THEN median(events) END AS value FROM ({of_days})"
+        shown = show_count(None if median is None else round(median))
+        self.put("events.median", "File events, median of four weeks", "events", median, shown, sql)
+        total = self.made["events.total"]
+        against = None
+        if median and self.today.as_of is None:
+            against = whole(100 * (float(total.value or 0) - median) / median)
+        sql = (
+            f"SELECT round(100.0 * (({total.sql}) - ({sql})) / nullif(({sql}), 0)) AS value"
+            if against is not None
+            else "SELECT NULL AS value"
+        )
+        self.put(
+            "events.against_median", "Against the median of four weeks", "percent", against, show_change(against), sql
+        )
+
+    def matter(self, row: dict[str, Any], alias: str, entities: dict[str, Entity]) -> Matter:
+        """Add the values of a matter; return it."""
+        states = ", ".join(f"'{state}'" for state in OPEN)
+        where = f"rule = '{row['rule']}' AND state IN ({states})"
+        columns: tuple[tuple[Unit, str], ...] = (
+            ("findings", "count(*)"), ("hosts", "count(DISTINCT agent_id)"), ("events", "sum(events)"),
+        )  # fmt: skip
+        for unit, expression in columns:
+            sql = f"SELECT coalesce({expression}, 0) AS value FROM findings WHERE {self.on()} AND {where}"
+            label = f"{unit.capitalize()} of the rule {row['rule']}"
+            self.put(f"{alias}.{unit}", label, unit, row[unit], show_count(row[unit]), sql, compare=False)
+        return tell(row, alias, entities)
+
     def rank(self, kind: Literal["process", "user"], frame: pl.DataFrame, entities: dict[str, Entity]) -> list[str]:
         """Add each name of a ranking as an entity with its values; return the aliases in order."""
         aliases: list[str] = []
@@ -241,7 +323,7 @@ class _Values:
 
 
 def _status(values: dict[str, Value], *, has_previous: bool, over: bool) -> Status:
-    if values["accounting.unaccounted"].value:
+    if values["accounting.unaccounted"].value or values["findings.urgent_new"].value:
         return "worse"
     if not has_previous:
         return "first"
@@ -249,7 +331,23 @@ def _status(values: dict[str, Value], *, has_previous: bool, over: bool) -> Stat
     changes = [float(value.value or 0) - float(value.previous or 0) for value in watched]
     if any(change > 0 for change in changes):
         return "worse"
+    urgent = values["findings.urgent"]
+    changes.append(float(urgent.value or 0) - float(urgent.previous or 0))
     return "better" if over and any(change < 0 for change in changes) else "stable"
+
+
+def _decisions(values: dict[str, Value], told: list[Matter]) -> list[str]:
+    """What somebody must decide, in our words; what a matter advises comes first."""
+    said = [matter.advice for matter in told if matter.severity in URGENT or matter.state != "quiet"]
+    if values["accounting.unaccounted"].value:
+        said.append("Have kaimon's operators explain the unaccounted events before you rely on this page.")
+    if values["hours.unknown"].value and not any(matter.rule == "agent_silent" for matter in told):
+        said.append("Find out why hosts fell silent; a stopped agent can be an accident or an attack.")
+    if values["accounting.lost"].value:
+        said.append("Decide whether the hosts that lose events may use more memory for the agent.")
+    if values["hosts.cloned"].value:
+        said.append("Find out who copied an agent's credential; enroll each machine by itself and revoke the copy.")
+    return said
 
 
 def _must_mention(values: dict[str, Value]) -> list[str]:

@@ -23,11 +23,16 @@ def show_percent(value: float | None) -> str:
     return f"{math.floor(value * 100) / 100:.2f}%"
 
 
+def whole(value: float) -> int:
+    """Return the nearest whole number; a half goes away from zero, as in SQL, so that both come to the same."""
+    return int(math.copysign(math.floor(abs(value) + 0.5), value))
+
+
 def show_change(value: float | None) -> str:
     """Return `+12%`, `\N{MINUS SIGN}3%` or `\N{PLUS-MINUS SIGN}0%`; a dash for null."""
     if value is None:
         return UNKNOWN
-    rounded = round(value)
+    rounded = whole(value)
     if rounded == 0:
         return "\N{PLUS-MINUS SIGN}0%"
     return f"{'+' if rounded > 0 else chr(0x2212)}{abs(rounded):,}%"

@@ -36,6 +36,9 @@ class _Words:
 
     def headline(self) -> str:
         so_far = "So far today, " if self.facts.provisional else ""
+        if self.value("findings.urgent"):
+            verb = "is" if self.value("findings.urgent") == 1 else "are"
+            so_far = f"{self.some('findings.urgent', 'grave finding')} {verb} open. {so_far}"
         total = self.some("events.total", "file event")
         events = f"{so_far}{{{{hosts.reporting}}}} of {self.some('hosts.expected', 'monitored host')} reported {total}"
         if self.value("accounting.unaccounted"):
@@ -53,6 +56,8 @@ class _Words:
         said = [f"The hosts reported {self.some('events.total', 'file event')} on {paths}."]
         if self.facts.values["events.change"].value is not None:
             said.append("Compared with the day before, that is {{events.change}}.")
+        if self.facts.values["events.against_median"].value is not None:
+            said.append("Against the median of the last four weeks it is {{events.against_median}}.")
         deeds = (
             ("create", "created"),
             ("write", "written"),
@@ -77,6 +82,21 @@ class _Words:
         if self.value("events.denied"):
             denied = self.some("events.denied", "attempt")
             said.append(f"The kernel refused {denied} for want of permission.")
+        said += self.changes()
+        return said
+
+    def changes(self) -> list[str]:
+        """What the rules and the comparison with the weeks before say, beyond what is told above."""
+        said = []
+        if self.value("sensitive.events"):
+            new = self.some("behaviour.new", "was by a program that is", "were by programs that are")
+            news = f"; {new} new to that file" if self.value("behaviour.new") else ""
+            said.append(f"Credentials and keys were touched {{{{sensitive.events}}}} times{news}.")
+        if self.value("findings.closed"):
+            closed = self.some("findings.closed", "finding was", "findings were")
+            said.append(f"{closed} closed.")
+        if self.value("findings.suppressed"):
+            said.append(f"{self.some('findings.suppressed', 'finding is', 'findings are')} held back as agreed.")
         return said
 
     def actors(self) -> list[str]:
@@ -127,18 +147,11 @@ class _Words:
         return said or ["No host was monitored in this period."]
 
     def decisions(self) -> list[str]:
-        said = []
-        if self.value("accounting.unaccounted"):
-            said.append("Have kaimon's operators explain the unaccounted events before you rely on this page.")
-        if self.value("hours.unknown"):
-            said.append("Find out why hosts fell silent; a stopped agent can be an accident or an attack.")
-        if self.value("accounting.lost"):
-            said.append("Decide whether the hosts that lose events may use more memory for the agent.")
-        if self.value("hosts.cloned"):
-            said.append("Find out who copied an agent's credential; enroll each machine by itself and revoke the copy.")
-        if not said and self.facts.provisional:
+        if self.facts.decisions:
+            return list(dict.fromkeys(self.facts.decisions))
+        if self.facts.provisional:
             return ["Nothing so far; the day is still running."]
-        return said or ["Nothing in these numbers asks for a decision."]
+        return ["Nothing in these numbers asks for a decision."]
 
 
 def _and(words: list[str]) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from kaimon.cli.main import build
 from lake.frames import frame_schema
 from lake.reads import scan
 from tenancy.days import get
@@ -160,7 +162,8 @@ def test_a_day_of_silence_is_told_as_unknown(home: Any, load: Any) -> None:
     result = home.run(day=DAY + timedelta(days=3))
     assert result.success
     told = home.table(tenant, "summaries")["headline"].item()
-    assert told == "0 of 1 monitored host reported 0 file events; for 24 host-hours nobody can tell what happened."
+    nobody = "0 of 1 monitored host reported 0 file events; for 24 host-hours nobody can tell what happened."
+    assert told == f"1 grave finding is open. {nobody}"
     found = home.table(tenant, "findings").select("rule", "state", "events", "agent_id").rows()
     assert found == [("agent_silent", "opened", 24, load.agent_id)]
 
@@ -229,6 +232,7 @@ def test_every_value_of_the_facts_is_given_again_by_its_sql(home: Any, load: Any
 
     tenant = home.tenant("acme")
     live(load, START - 2 * HOUR, 3)
+    load.do(START + 2 * HOUR, path="/etc/sudoers.d/\u202ex", exe="/usr/bin/tee", count=3)
     load.do(START + 2 * HOUR, result=13, process="it's \\x0a", user=None, operation="rename", target_path="/b")
     load.lose(cause="shed", rows=2, events=9)
     load.cut(START + 2 * HOUR, broken=0)
@@ -242,10 +246,23 @@ def test_every_value_of_the_facts_is_given_again_by_its_sql(home: Any, load: Any
     assert facts.values["accounting.lost"].value == 9
     assert facts.values["events.change"].value is not None
     assert facts.values["hours.unknown"].value
+    assert [(one.rule, one.severity, one.state) for one in facts.matters] == [
+        ("agent_silent", "high", "opened"),
+        ("sudoers_written", "high", "opened"),
+    ]
+    assert facts.values["findings.urgent"].value == 3
+    assert facts.status == "worse"
     whole = "SELECT " + ", ".join(f"({value.sql}) AS v{n}" for n, value in enumerate(facts.values.values()))
     answer = run_query(tenant, whole, START, START + 24 * HOUR).table.to_pylist()[0]
     for n, value in enumerate(facts.values.values()):
         assert answer[f"v{n}"] == pytest.approx(value.value), (value.id, value.sql)
+    said = CliRunner().invoke(build(("facts",)), ["facts", "--tenant", tenant, "--period", DAY.isoformat()])
+    assert said.exit_code == 0, said.output
+    assert "DIFFERS" not in said.output
+    home.tables(tenant).replace_day("activity", home.table(tenant, "activity").clear(), DAY)
+    said = CliRunner().invoke(build(("facts",)), ["facts", "--tenant", tenant, "--period", DAY.isoformat()])
+    assert said.exit_code == 1
+    assert any("events.total" in line and "DIFFERS" in line for line in said.output.splitlines())
 
 
 def test_something_of_the_day_that_does_not_land_fails_it_and_what_came_later_does_not(

@@ -195,6 +195,31 @@ def test_the_guard_refuses_what_code_did_not_compute(quiet: Any, sentence: str, 
         guard(draft_with(sentence), made)
 
 
+@pytest.mark.parametrize(
+    "words", ["Seven files were touched.", "Twice as many.", "Nearly half of it.", "A DOZEN hosts."]
+)
+def test_the_guard_refuses_a_models_numbers_in_words(quiet: Any, words: str) -> None:
+    with pytest.raises(DraftRefusedError, match="a number in words"):
+        guard(draft_with(words), facts_of(quiet))
+
+
+@pytest.mark.parametrize(
+    "words", ["All is quiet.", "There is no cause for concern.", "Your hosts are safe.", "Nothing unusual was seen."]
+)
+def test_the_guard_refuses_reassurance_while_it_is_not_known_to_be_well(quiet: Any, words: str) -> None:
+    calm = facts_of(quiet)
+    guard(draft_with(words), calm)
+    urgent = msgspec.structs.replace(calm.values["findings.urgent"], value=1, display="1")
+    unknown = msgspec.structs.replace(calm.values["hours.unknown"], value=1, display="1")
+    for worrying in (
+        msgspec.structs.replace(calm, values=calm.values | {"findings.urgent": urgent}),
+        msgspec.structs.replace(calm, values=calm.values | {"hours.unknown": unknown}),
+        msgspec.structs.replace(calm, status="worse"),
+    ):
+        with pytest.raises(DraftRefusedError, match="reassurance"):
+            guard(draft_with(words), worrying)
+
+
 def test_the_guard_lets_a_good_draft_through(quiet: Any) -> None:
     guard(draft_with("The busiest program was {{entity.process_1}}."), facts_of(quiet))
 
@@ -252,6 +277,7 @@ def test_unknown_is_a_dash_and_never_all_when_something_is_missing() -> None:
     assert show_count(None) == show_percent(None) == show_change(None) == "\N{EM DASH}"
     assert (show_count(1234567), show_percent(99.9999), show_percent(100.0)) == ("1,234,567", "99.99%", "100%")
     assert (show_change(12.4), show_change(-3.0), show_change(0.2)) == ("+12%", "\N{MINUS SIGN}3%", "±0%")
+    assert (show_change(12.5), show_change(-12.5), show_change(-0.4)) == ("+13%", "\N{MINUS SIGN}13%", "±0%")
 
 
 def test_a_day_on_which_nothing_is_known_has_no_share(load: Any) -> None:
