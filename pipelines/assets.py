@@ -9,7 +9,7 @@ import dagster as dg
 from pipelines.checks.rules import RULES
 from pipelines.day_checks import Checked, check_day
 from pipelines.day_step import GROUP, Tenants, for_day
-from pipelines.drain import drain, draining
+from pipelines.drain import SUCCESSOR, SUCCESSOR_PATIENCE_S, drain, draining
 from pipelines.findings.day import make_findings
 from pipelines.partitions import DAYS
 from pipelines.resources import PlatformResource
@@ -43,7 +43,8 @@ def events(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.
         context.log_event(_observe(db))
         holder = f"landing {context.run.run_id}"
         try:
-            with draining(db, holder):
+            patience_s = SUCCESSOR_PATIENCE_S if SUCCESSOR in context.run.tags else 0.0
+            with draining(db, holder, patience_s):
                 outcome = drain(db, holder, platform.lake, platform.settings)
         except LeaseHeldError:
             return dg.MaterializeResult(metadata={"tenants": 0, "left_to": "another landing run"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 from kaimon.base.logs import get_logger
@@ -15,11 +15,15 @@ from pipelines.landing.land import Landed, land_tenant, pending_tenants
 from pipelines.settings import PipelineSettings
 from pipelines.tenant_loop import Counts, Outcome
 from tenancy.database import Database
-from tenancy.leases import acquire, held_lease, release
+from tenancy.leases import LeaseHeldError, acquire, held_lease, release
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _BACKOFF_S = 10.0
 _RUN = "landing-run"
+_HANDOVER_POLL_S = 0.2
+SUCCESSOR = "kaimon/successor"
+"""Tag of a run that was started before the one that drains has ended: it is ready when that one is done."""
+SUCCESSOR_PATIENCE_S = 300.0
 _log = get_logger(__name__)
 
 
@@ -108,13 +112,22 @@ def _counts(landed: Landed) -> Counts:
 
 
 @contextmanager
-def draining(db: Database, holder: str) -> Iterator[None]:
-    """Be the one draining run for the length of a `with`.
+def draining(db: Database, holder: str, patience_s: float = 0.0) -> Iterator[None]:
+    """Be the one draining run for the length of a `with`; wait for another to end for as long as `patience_s`.
 
     Raises:
         LeaseHeldError: another one drains.
     """
-    with held_lease(db, _RUN, holder, db.settings.lease_ttl_s):
+    deadline = time.monotonic() + patience_s
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held_lease(db, _RUN, holder, db.settings.lease_ttl_s))
+                break
+            except LeaseHeldError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_HANDOVER_POLL_S)
         yield
 
 

@@ -20,7 +20,7 @@ from dagster import (
 
 from kaimon.base.logs import get_logger
 from lake.stores import open_store
-from pipelines.drain import anything_pending, is_draining
+from pipelines.drain import SUCCESSOR, SUCCESSOR_PATIENCE_S, anything_pending, is_draining
 from pipelines.jobs import LAND
 from pipelines.resources import PlatformResource
 from pipelines.settings import PipelineSettings
@@ -33,6 +33,8 @@ _ALIVE: Final = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
+_AHEAD_S: Final = 60.0
+"""How long before a run ends its successor is started."""
 _SETTLING: Final = timedelta(seconds=60)
 """How long a run may take from its start until it holds the lease of the draining run."""
 
@@ -48,9 +50,19 @@ def staged(context: SensorEvaluationContext, platform: PlatformResource) -> Sens
         if not anything_pending(db, open_store("staging", platform.lake)):
             return SkipReason("nothing is staged")
         runs = context.instance.get_run_records(RunsFilter(job_name=LAND.name, statuses=_ALIVE))
-        if any(not _bury(context.instance, db, run) for run in runs):
+        living = [run for run in runs if not _bury(context.instance, db, run)]
+        if len(living) == 1 and _ends_soon(db, living[0], platform.settings.landing_limit_s):
+            return SensorResult(run_requests=[RunRequest(tags={SUCCESSOR: "yes"})])
+        if living:
             return SkipReason("a landing run is on its way")
     return SensorResult(run_requests=[RunRequest()])
+
+
+def _ends_soon(db: Database, record: RunRecord, limit_s: float) -> bool:
+    """Say whether a run has so little time left that another should be ready: starting one takes seconds to minutes."""
+    if record.dagster_run.status != DagsterRunStatus.STARTED or record.start_time is None:
+        return False
+    return db.clock().timestamp() - record.start_time >= limit_s - min(_AHEAD_S, limit_s / 2)
 
 
 def _bury(instance: DagsterInstance, db: Database, record: RunRecord) -> bool:
@@ -61,7 +73,8 @@ def _bury(instance: DagsterInstance, db: Database, record: RunRecord) -> bool:
     started = record.start_time
     if record.dagster_run.status != DagsterRunStatus.STARTED or started is None:
         return False
-    if db.clock() - datetime.fromtimestamp(started, tz=db.clock().tzinfo) < _SETTLING or is_draining(db):
+    waits = timedelta(seconds=SUCCESSOR_PATIENCE_S) if SUCCESSOR in record.dagster_run.tags else timedelta()
+    if db.clock() - datetime.fromtimestamp(started, tz=db.clock().tzinfo) < _SETTLING + waits or is_draining(db):
         return False
     get_logger(__name__).error("landing_run_died", run=record.dagster_run.run_id)
     instance.report_run_failed(record.dagster_run, "Its process is gone: nobody holds the lease of the draining run.")

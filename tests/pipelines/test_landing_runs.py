@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from threading import Event
 from typing import Any
 
 import dagster as dg
 from dagster import DagsterInstance, DagsterRunStatus, EventLogEntry, build_schedule_context, build_sensor_context
 
 from pipelines.definitions import defs
-from pipelines.drain import drain, draining
+from pipelines.drain import SUCCESSOR, drain, draining
 from pipelines.resources import Platform
 from pipelines.schedules import days_to_close, nightly
 from pipelines.sensors import staged
@@ -67,6 +69,27 @@ def test_a_run_that_drains_is_left_alone(home: Any, load: Any) -> None:
     with draining(home.db, "test"):
         assert "on its way" in str(look(home.instance).skip_message)
     assert home.instance.get_run_by_id(run).status == DagsterRunStatus.STARTED
+
+
+def test_a_run_that_ends_soon_gets_one_successor_that_waits_for_it(home: Any, load: Any) -> None:
+    home.stage(home.tenant("acme"), one_batch(load))
+    started(home, timedelta(seconds=PipelineSettings().landing_limit_s - 30))
+    with draining(home.db, "test"):
+        [request] = look(home.instance).run_requests
+        assert request.tags == {SUCCESSOR: "yes"}
+        home.instance.add_run(dg.DagsterRun(job_name="land", status=DagsterRunStatus.STARTING))
+        assert "on its way" in str(look(home.instance).skip_message)
+    ended = Event()
+
+    def successor() -> None:
+        with draining(home.db, "successor", 60):
+            assert ended.is_set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with draining(home.db, "test"):
+            waiting = pool.submit(successor)
+            ended.set()
+        waiting.result(60)
 
 
 def test_a_run_that_has_just_started_is_left_alone(home: Any, load: Any) -> None:
