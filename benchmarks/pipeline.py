@@ -42,7 +42,7 @@ sys.path.insert(1, str(Path(__file__).parents[1]))
 from benchmarks.support import sealing
 from kaimon.base.logs import configure_logs
 from lake.schema import EVENT_LINE, OPERATIONS
-from lake.segments import FIRST_SEQUENCE, BatchRecord, encode_segment, segment_key
+from lake.segments import FIRST_SEQUENCE, BatchRecord, encode_segment, rows_of, segment_key
 from lake.settings import LakeSettings
 from lake.stores import open_store
 from pipelines.landing.land import land_tenant
@@ -75,8 +75,7 @@ def event_rows(first: int, now: int, rng: np.random.Generator) -> pa.Table:
         pa.array(given[field.name], field.type) if field.name in given else pa.nulls(count, field.type)
         for field in EVENT_LINE
     ]
-    lines = pa.array(np.arange(2, count + 2), pa.int32())
-    return pa.table([*columns, lines], schema=EVENT_LINE.append(pa.field("line", pa.int32())))
+    return rows_of(pa.table(columns, schema=EVENT_LINE), pa.array(np.arange(2, count + 2), pa.int32()))
 
 
 def stage(settings: LakeSettings, tenant: str, rows: int) -> None:

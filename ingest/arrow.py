@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingest.body import malformed, too_large
-from ingest.events import LINE_COLUMNS, RANGES, TEXTS
-from ingest.text import ODD_PATTERN, is_canonical
 from lake.schema import EVENT_LINE
 
 HEADER_KEY: Final = b"kaimon.batch"
@@ -21,25 +19,13 @@ _MOST_PARTS: Final = 1_000
 _END: Final = b"\xff\xff\xff\xff\0\0\0\0"
 _KNOWN: Final = {field.name: field for field in EVENT_LINE}
 _REQUIRED: Final = tuple(field.name for field in EVENT_LINE if not field.nullable)
-_DOMAINS: Final = {
-    column.name: pa.array([*column.domain, *([None] if column.nullable else [])], pa.string())
-    for column in LINE_COLUMNS
-    if column.domain
-}
-_NARROW: Final = {
-    column.name: RANGES[column.name]
-    for column in LINE_COLUMNS
-    if column.name in {"count", "seq", "cpu"} or column.kind == "timestamp"
-}
-"""Numbers of which less is allowed than their type holds."""
-_LINE_OVERHEAD: Final = 2_000
-"""More than a line takes besides its free texts: keys, punctuation, numbers, words of a domain."""
+_NULLABLE: Final = pa.schema([field.with_nullable(True) for field in EVENT_LINE])
 _SLICE: Final = 100
 # Places in the flatbuffers of an Arrow message: fields of `Message` and `RecordBatch` in Arrow's format.
 _MESSAGE_HEADER, _BATCH_COMPRESSION = 2, 3
 
 
-def read_stream(data: bytes, most_rows: int) -> tuple[bytes, pa.Table]:
+def read_stream(data: bytes, most_rows: int) -> tuple[bytes, list[pa.RecordBatch]]:
     """Return the batch header's JSON and the rows, as `lake.schema.EVENT_LINE` but with nulls wherever they are.
 
     A column that may be null may be left out; any other difference from the schema is an error.
@@ -64,33 +50,10 @@ def read_stream(data: bytes, most_rows: int) -> tuple[bytes, pa.Table]:
         raise malformed(f"not an Arrow stream of events: {error}"[:300]) from error
     if (rows := sum(part.num_rows for part in parts)) > most_rows:
         raise too_large(f"{rows} rows, at most {most_rows}")
-    columns = {name: pa.chunked_array([part[name] for part in parts], _KNOWN[name].type) for name in schema.names}
-    return header, pa.table(
-        [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in EVENT_LINE],
-        schema=pa.schema([field.with_nullable(True) for field in EVENT_LINE]),
-    )
+    return header, parts
 
 
-def vouched_for(rows: pa.Table, longest: int) -> bool:
-    """Say whether all rows are good, each as a line of at most `longest` bytes; if not, look at them as lines."""
-    if rows.num_rows == 0:
-        return True
-    if any(rows[name].null_count for name in _REQUIRED):
-        return False
-    for name, allowed in _DOMAINS.items():
-        if not pc.all(pc.is_in(rows[name], value_set=allowed)).as_py():
-            return False
-    for name, (least, most) in _NARROW.items():
-        smallest, largest = pc.min(rows[name]).as_py(), pc.max(rows[name]).as_py()
-        if smallest is not None and largest is not None and (smallest < least or largest > most):
-            return False
-    # A line may have each byte of a text as two.
-    if 2 * sum(pc.max(pc.binary_length(rows[name])).as_py() or 0 for name in TEXTS) + _LINE_OVERHEAD > longest:
-        return False
-    return all(_canonical(rows[name]) for name in TEXTS)
-
-
-def rows_as_lines(rows: pa.Table, most_bytes: int) -> list[bytes]:
+def rows_as_lines(parts: Sequence[pa.RecordBatch], most_bytes: int) -> list[bytes]:
     """Return each row as the line that would say the same.
 
     Raises:
@@ -98,12 +61,13 @@ def rows_as_lines(rows: pa.Table, most_bytes: int) -> list[bytes]:
     """
     lines: list[bytes] = []
     size = 0
-    for start in range(0, rows.num_rows, _SLICE):
-        for row in rows.slice(start, _SLICE).to_pylist():
-            lines.append(msgspec.json.encode({name: value for name, value in row.items() if value is not None}))
-            size += len(lines[-1])
-        if size > most_bytes:
-            raise too_large(f"more than {most_bytes} bytes as lines")
+    for part in parts:
+        for start in range(0, part.num_rows, _SLICE):
+            for row in part.slice(start, _SLICE).to_pylist():
+                lines.append(msgspec.json.encode({name: value for name, value in row.items() if value is not None}))
+                size += len(lines[-1])
+            if size > most_bytes:
+                raise too_large(f"more than {most_bytes} bytes as lines")
     return lines
 
 
@@ -139,7 +103,13 @@ def _part(message: Any, schema: pa.Schema) -> pa.RecordBatch:
         raise malformed("compressed buffers: the body is what is compressed")
     part = pa.ipc.read_record_batch(message, schema)
     part.validate(full=True)
-    return part
+    if schema.names == EVENT_LINE.names:
+        return part
+    columns = dict(zip(schema.names, part.columns, strict=True))
+    return pa.RecordBatch.from_arrays(
+        [columns[field.name] if field.name in columns else pa.nulls(part.num_rows, field.type) for field in EVENT_LINE],
+        schema=_NULLABLE,
+    )
 
 
 def _is_compressed(metadata: bytes) -> bool:
@@ -162,18 +132,3 @@ def _field(metadata: bytes, table: int, number: int) -> int | None:
         return None
     (offset,) = struct.unpack_from("<H", metadata, names + at)
     return table + offset if offset else None
-
-
-def _canonical(column: pa.ChunkedArray[Any]) -> bool:
-    for chunk in column.chunks:
-        data = chunk.buffers()[2]
-        if data is None or data.size == 0:
-            continue
-        text = data.to_pybytes()
-        least = pc.min(pa.Array.from_buffers(pa.uint8(), data.size, [None, data])).as_py()
-        if least >= 0x20 and b"\\" not in text and b"\x7f" not in text and b"\xc2" not in text:
-            continue
-        odd = chunk.filter(pc.match_substring_regex(chunk, ODD_PATTERN))
-        if not all(is_canonical(str(value)) for value in odd.to_pylist()):
-            return False
-    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -44,11 +44,12 @@ _LONGEST_DETAIL: Final = 300
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a line: its place among those given, a code, and words."""
+    """What is wrong with a line: its place among those given, a code, and words; and the line itself."""
 
     index: int
     code: str
     detail: str
+    raw: bytes
 
 
 def _type_of(column: Column) -> Any:
@@ -89,7 +90,7 @@ def parse_lines(lines: Sequence[bytes], longest: int) -> tuple[pa.Table, list[Fa
         rows = _all_good(chunk, longest)
         if rows is None:
             rows, bad = _sorted_out(chunk, longest)
-            faults += (Fault(start + fault.index, fault.code, fault.detail) for fault in bad)
+            faults += (replace(fault, index=start + fault.index) for fault in bad)
         batches.append(rows)
     return pa.Table.from_batches(batches, EVENT_LINE), faults
 
@@ -122,7 +123,8 @@ def _sorted_out(lines: Sequence[bytes], longest: int) -> tuple[pa.RecordBatch, l
     for index, line in enumerate(lines):
         event = _event(line, longest)
         if isinstance(event, tuple):
-            faults.append(Fault(index, *event))
+            code, detail = event
+            faults.append(Fault(index, code, detail, line))
         else:
             events.append(event)
     return _columns(events)[0], faults

@@ -7,8 +7,6 @@ from typing import Final
 
 from kaimon.base.escape import escape, unescape
 
-ODD_PATTERN: Final = r"[\\\x00-\x1f\x7f-\x{9f}]"
-"""RE2: text without a match is canonical as it stands."""
 _ODD: Final = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 

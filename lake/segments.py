@@ -14,10 +14,11 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.columns import table_schema
-from lake.schema import EVENTS
+from lake.schema import EVENT_LINE, EVENTS
 
 FIRST_SEQUENCE: Final = 1
 """The number of a node's first segment for a tenant; each next one is one more."""
@@ -34,6 +35,14 @@ _OWN: Final[tuple[pa.Field[Any], ...]] = (
     pa.field("detail", pa.string()),
     pa.field("raw", pa.binary()),
 )
+ROWS: Final = pa.schema(
+    [
+        pa.field("line", pa.int32(), nullable=False),
+        pa.field("event_day", pa.date32(), nullable=False),
+        *table_schema([column for column in EVENTS if column.source == "event"]),
+    ]
+)
+"""A batch's rows as a segment takes them: their lines in the body, their days, and what their lines say."""
 
 
 class SegmentError(Exception):
@@ -145,6 +154,17 @@ class Segment:
         return pl.scan_parquet(self.data, glob=False)
 
 
+def rows_of(events: pa.Table, lines: pa.Array[Any]) -> pa.Table:
+    """Return events (`lake.schema.EVENT_LINE`) and the numbers of their lines as `ROWS`."""
+    if not events.schema.equals(EVENT_LINE):
+        raise ValueError("not the rows of an event's lines")
+    # Drops the time of day, which a safe cast would refuse.
+    days = pc.cast(pc.cast(events["time"], pa.timestamp("us")), pa.date32(), safe=False)
+    columns: dict[str, Any] = dict(zip(events.schema.names, events.columns, strict=True))
+    columns |= {"line": lines, "event_day": days}
+    return pa.table([columns[field.name].cast(field.type) for field in ROWS], schema=ROWS)
+
+
 def segment_key(tenant: str, node: str, seq: int) -> str:
     """Return a segment's key in the staging store.
 
@@ -178,13 +198,15 @@ def encode_segment(
         node: the ingest process.
         seq: the segment's number at that node for that tenant.
         tenant: whose batches these are.
-        parts: each batch with its event rows (`lake.schema.EVENT_LINE` and an integer `line`) and refused lines.
+        parts: each batch with its event rows (`ROWS`; what may be null is not looked at) and refused lines.
 
     Raises:
         ValueError: a part's rows are not of that shape, or do not agree with its record's counts.
     """
     segment_key(tenant, node, seq)
     for record, rows, rejected in parts:
+        if rows.schema.names != ROWS.names or rows.schema.types != ROWS.types:
+            raise ValueError(f"batch {record.batch_seq}: not rows of a batch")
         if rows.num_rows != record.rows or len(rejected) != record.rejected:
             raise ValueError(f"batch {record.batch_seq}: {rows.num_rows} rows and {len(rejected)} rejected lines")
     table = _event_rows(parts)
@@ -256,7 +278,7 @@ def _event_rows(parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]
     Columns without a null say so in their schema, and Parquet spends nothing on saying it row by row.
     """
     tables = [rows for _, rows, _ in parts]
-    rows = (tables[0] if len(tables) == 1 else pa.concat_tables(tables)).combine_chunks()
+    rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     batch = pa.concat_arrays([pa.repeat(pa.scalar(n, pa.int32()), part[1].num_rows) for n, part in enumerate(parts)])
     given: dict[str, Any] = dict(zip(rows.schema.names, rows.columns, strict=True))
     columns: list[Any] = []
@@ -264,9 +286,6 @@ def _event_rows(parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]
     for name, kind in _FILE_TYPES.items():
         if name == "batch":
             column: Any = batch
-        elif name == "event_day":
-            # Drops the time of day, which a safe cast would refuse.
-            column = given["time"].cast(pa.timestamp("us")).cast(kind, safe=False)
         elif name in _OF_BATCH:
             values = pa.array([getattr(record, name) for record, _, _ in parts], _OF_BATCH[name])
             column = _spread(values, batch)
@@ -274,8 +293,6 @@ def _event_rows(parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]
                 column = column.cast(kind)
         elif name in given:
             column = given[name]
-            if column.type != kind:
-                column = column.cast(kind)
         else:
             column = pa.nulls(rows.num_rows, kind)
         columns.append(column)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ingest.events import Fault, parse_lines
 from kaimon.base.clock import to_micros
 from kaimon.base.escape import unescape
-from lake.segments import BatchRecord, Rejected
+from lake.segments import BatchRecord, Rejected, rows_of
 from pipelines.checks.quarantined import CONFLICT, REPLAYED, STAGED, still_there
 from pipelines.landing.rules import RULED, judge
 
@@ -95,20 +95,15 @@ def prepare(quarantine: pl.DataFrame, ledger: pl.DataFrame, longest: int, *, rel
         good = [line["line"] for index, line in enumerate(lines) if index not in bad]
         if good:
             said.update(repr((place, good)).encode())
-            parts.append(
-                (_record(batch, table, released=release), table.append_column(_LINE, pa.array(good, pa.int32())), [])
-            )
+            staged = rows_of(table, pa.array(good, pa.int32()))
+            parts.append((_record(batch, table, released=release), staged, []))
     digest = said.hexdigest()
     whole = [(replace(record, digest=digest), table, rejected) for record, table, rejected in parts]
     return Replay(judged, whole, f"{'release' if release else 'replay'}-{digest[:24]}")
 
 
 def _days(rows: pa.Table) -> set[date]:
-    micros = pl.Series(rows["time"].to_pylist(), dtype=pl.Int64)
-    return set(micros.cast(pl.Datetime("us", "UTC")).dt.date().unique().to_list())
-
-
-_LINE: Final = pa.field("line", pa.int32(), nullable=False)
+    return set(rows["event_day"].to_pylist())
 
 
 def _by_batch(rows: pl.DataFrame) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
@@ -120,7 +115,8 @@ def _judge(
     lines: Sequence[dict[str, Any]], batch: dict[str, Any], longest: int, *, release: bool
 ) -> tuple[pa.Table, list[Fault]]:
     """Return the rows that ingest and landing would take today, and what is wrong with the other lines."""
-    table, faults = parse_lines([unescape(line["raw"]) for line in lines], longest)
+    given = [unescape(line["raw"]) for line in lines]
+    table, faults = parse_lines(given, longest)
     if release:
         return table, faults
     parsed = sorted(set(range(len(lines))) - {fault.index for fault in faults})
@@ -130,7 +126,7 @@ def _judge(
     times = frame.with_columns(pl.col(moments).cast(pl.Datetime("us", "UTC")), received_at=received)
     verdict = judge(times.lazy()).select("code", "detail").collect()
     late = [
-        Fault(index, str(code), str(detail))
+        Fault(index, str(code), str(detail), given[index])
         for index, (code, detail) in zip(parsed, verdict.iter_rows(), strict=True)
         if code is not None
     ]

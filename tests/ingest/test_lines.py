@@ -1,4 +1,4 @@
-"""The strict parse: looking at all lines at once and at each alone must agree, and neither may change a value."""
+"""The strict parse: reading all lines at once and judging each alone must agree, and neither may change a value."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ from hypothesis import strategies as st
 
 from ingest import events
 from ingest.events import LARGEST_COUNT, LINE_COLUMNS, Fault, parse_lines
+from ingest.lines import judge, read_lines
 from lake.schema import EVENT_LINE
+from lake.segments import rows_of
 
 LONGEST = 65_536
 NAMES = [column.name for column in LINE_COLUMNS]
 
 
 def parse(body: bytes, longest: int = LONGEST) -> tuple[pa.Table, list[Fault]]:
-    """Parse lines that each end in a newline; both ways must agree."""
+    """Parse lines that each end in a newline; all ways must agree."""
     lines = body.split(b"\n")[:-1]
     table, faults = parse_lines(lines, longest)
     alone = [events._sorted_out([line], longest) for line in lines]
     assert table.equals(pa.Table.from_batches([rows for rows, _ in alone], EVENT_LINE))
+    whole = read_lines(body, 0, len(lines), longest) if lines else judge([], longest)
+    whole.rows.validate(full=True)
+    bad = {fault.index for fault in faults}
+    numbers = pa.array([index + 2 for index in range(len(lines)) if index not in bad], pa.int32())
+    assert whole.rows.combine_chunks().equals(rows_of(table, numbers).combine_chunks())
+    assert whole.faults == faults
     found = [(index, fault.code, fault.detail) for index, (_, bad) in enumerate(alone) for fault in bad]
     assert [(fault.index, fault.code, fault.detail) for fault in faults] == found
     return table, faults

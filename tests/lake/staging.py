@@ -15,7 +15,7 @@ import pyarrow as pa
 from kaimon.base.clock import to_micros
 from lake.reads import scan
 from lake.schema import EVENT_LINE
-from lake.segments import BatchRecord, Rejected, encode_segment, segment_key
+from lake.segments import BatchRecord, Rejected, encode_segment, rows_of, segment_key
 from lake.settings import LakeSettings
 from lake.stores import open_store
 
@@ -78,7 +78,9 @@ class Batch:
             first_time=min(times, default=None),
             last_time=max(times, default=None),
         )  # fmt: skip
-        table = pa.Table.from_pylist(lines, schema=EVENT_LINE.append(pa.field("line", pa.int32())))
+        table = rows_of(
+            pa.Table.from_pylist(lines, schema=EVENT_LINE), pa.array([line["line"] for line in lines], pa.int32())
+        )
         rejected = [Rejected(len(lines) + 2 + index, "bad_line", "why", raw) for index, raw in enumerate(self.bad)]
         return replace(record, **self.overrides), table, rejected
 

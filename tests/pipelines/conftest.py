@@ -20,7 +20,7 @@ from lake.columns import CAUSES
 from lake.frames import frame_schema
 from lake.reads import scan
 from lake.schema import EVENT_LINE
-from lake.segments import BatchRecord, Rejected, encode_segment, segment_key
+from lake.segments import BatchRecord, Rejected, encode_segment, rows_of, segment_key
 from lake.settings import LakeSettings
 from lake.stores import open_store
 from pipelines.assets import ASSETS
@@ -54,9 +54,7 @@ def _part(
     good = rows[broken:]
     lines = [row | {"time": to_micros(row["time"])} for row in good]
     table = pa.Table.from_pylist(lines, schema=EVENT_LINE)
-    table = table.append_column(
-        pa.field("line", pa.int32(), nullable=False), pa.array(range(broken + 2, len(rows) + 2), pa.int32())
-    )
+    table = rows_of(table, pa.array(range(broken + 2, len(rows) + 2), pa.int32()))
     own = ("agent_id", "hostname", "claimed_hostname", "boot_id", "load_id", "batch_seq", "digest", "agent_version",
            "capture_mode", "blind_spots", "counters", "final", "rows", "occurrences", "rejected")  # fmt: skip
     times = {

@@ -1,0 +1,94 @@
+"""The events of a body: what is plainly good is read by compiled code, the rest is judged line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.events import Fault, parse_lines
+from ingest.plain import Sums, reader
+from lake.segments import ROWS, rows_of
+
+FIRST_LINE: Final = 2
+"""The number of a body's first line behind its header."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """The good lines as `lake.segments.ROWS`, in order; what is wrong with the others; and what the good come to."""
+
+    rows: pa.Table
+    faults: list[Fault]
+    sums: Sums
+
+
+def read_lines(data: bytes, start: int, count: int, longest: int) -> Events:
+    """Return what the lines of a body hold.
+
+    Args:
+        data: lines that each end in a newline.
+        start: where the first begins.
+        count: how many there are from there.
+        longest: bytes that a line may have.
+    """
+    compiled = reader()
+    if compiled is None:
+        return judge(data[start:].split(b"\n")[:-1], longest)
+    rows, plain, sums = compiled.read_lines(data, start, count, longest, FIRST_LINE)
+    table = pa.Table.from_batches([rows])
+    if sums.rows == count:
+        return Events(table, [], sums)
+    doubtful = [index for index, good in enumerate(plain) if not good]
+    lines = data[start:].split(b"\n")
+    events = judge([lines[index] for index in doubtful], longest, doubtful)
+    together = pa.concat_tables([table, events.rows])
+    in_order = together.take(pc.sort_indices(together["line"]))
+    return Events(in_order, events.faults, sums + events.sums)
+
+
+def read_rows(parts: Sequence[pa.RecordBatch], longest: int) -> Events | None:
+    """Return what rows hold; None if one of them may be none that a line of at most `longest` bytes could say.
+
+    Args:
+        parts: as `lake.schema.EVENT_LINE` but with nulls wherever they are, and sound as far as Arrow can tell.
+        longest: bytes that a line may have.
+    """
+    compiled = reader()
+    if compiled is None:
+        return None
+    made: list[pa.RecordBatch] = []
+    sums = Sums(0, None, None, 0)
+    for part in parts:
+        found = compiled.vouch(part, longest, FIRST_LINE + sums.rows)
+        if found is None:
+            return None
+        made.append(found[0])
+        sums += found[1]
+    return Events(pa.Table.from_batches(made, ROWS), [], sums)
+
+
+def judge(lines: Sequence[bytes], longest: int, places: Sequence[int] | None = None) -> Events:
+    """Return what is in lines, each looked at for itself.
+
+    Args:
+        lines: without their newlines.
+        longest: bytes that a line may have.
+        places: where they were in the body, if they are not all of it.
+    """
+    table, faults = parse_lines(lines, longest)
+    places = range(len(lines)) if places is None else places
+    bad = {fault.index for fault in faults}
+    numbers = pa.array([FIRST_LINE + place for index, place in enumerate(places) if index not in bad], pa.int32())
+    rows = rows_of(table, numbers)
+    return Events(rows, [replace(fault, index=places[fault.index]) for fault in faults], _sums(rows))
+
+
+def _sums(rows: pa.Table) -> Sums:
+    times, ends = pc.cast(rows["time"], pa.int64()), pc.cast(rows["last_time"], pa.int64())
+    first, last = pc.min(times).as_py(), pc.max(times).as_py()
+    end: Any = pc.max(ends).as_py()
+    return Sums(rows.num_rows, first, last if end is None else max(last, end), pc.sum(rows["count"]).as_py() or 0)

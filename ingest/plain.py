@@ -1,0 +1,184 @@
+"""Plain lines and plain columns, read by compiled code; whatever is not plainly good is left to the judge of lines.
+
+Plain is a part of JSON in which nothing is left open: no space, no escape, no null, no fraction, no key twice, no text
+that would have to be escaped. Whatever is read here, `ingest.events` reads as the same event; of all else it is not
+said that it is wrong. `plain.c` is the code, `script/build-reader` compiles it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from ingest.events import LINE_COLUMNS, RANGES
+from kaimon.base.logs import get_logger
+from lake.segments import ROWS
+
+_LIBRARY: Final = Path(__file__).parents[1] / "build" / "plain.so"
+_SOURCE: Final = Path(__file__).with_name("plain.c")
+_LEAST_LINE: Final = sum(len(column.name) + 5 for column in LINE_COLUMNS if not column.nullable)
+"""Bytes that a good line has at least: each key that must be there, its quotes and colon, a value and what follows."""
+_MOST_BYTES: Final = 2**31 - 1
+_KINDS: Final = {"string": 0, "int32": 1, "int64": 2, "timestamp": 2}
+_NAMES: Final = [column.name for column in LINE_COLUMNS]
+_OWN: Final = pa.schema([field for field in ROWS if field.name not in _NAMES])
+_EVENTS: Final = pa.schema([field.with_nullable(True) for field in ROWS if field.name in _NAMES])
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What rows come to: how many, the times of the first and of the end of the last, their occurrences."""
+
+    rows: int
+    first: int | None
+    last: int | None
+    occurrences: int
+
+    def __add__(self, more: Sums) -> Sums:
+        """Return what both come to."""
+        first = [time for time in (self.first, more.first) if time is not None]
+        last = [time for time in (self.last, more.last) if time is not None]
+        return Sums(
+            self.rows + more.rows,
+            min(first, default=None),
+            max(last, default=None),
+            self.occurrences + more.occurrences,
+        )
+
+
+class _Column(Structure):
+    _fields_ = (
+        ("key", c_char_p),
+        ("key_size", c_int64),
+        ("kind", c_int64),
+        ("required", c_int64),
+        ("least", c_int64),
+        ("most", c_int64),
+        ("words", c_char_p),
+    )
+
+
+class _Rules(Structure):
+    _fields_ = (
+        ("columns", POINTER(_Column)),
+        ("count", c_int64),
+        ("time", c_int64),
+        ("last_time", c_int64),
+        ("occurrences", c_int64),
+        ("longest", c_int64),
+    )
+
+
+class _Told(Structure):
+    _fields_ = (("rows", c_int64), ("first", c_int64), ("last", c_int64), ("occurrences", c_int64))
+
+    def sums(self) -> Sums:
+        if self.rows == 0:
+            return Sums(0, None, None, 0)
+        return Sums(self.rows, self.first, self.last, self.occurrences)
+
+
+class _ArrowArray(Structure):
+    """Arrow's C data interface; Python only holds the room for it."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
+        *((name, c_void_p) for name in ("buffers", "children", "dictionary", "release", "private_data")),
+    )
+
+
+class Reader:
+    """The compiled code. Safe to share among threads, which it does not hold up."""
+
+    def __init__(self, library: Path = _LIBRARY) -> None:
+        """Load it.
+
+        Raises:
+            OSError: it is not there, or was not made of this source.
+        """
+        code = ctypes.CDLL(str(library))
+        code.source_digest.restype = c_char_p
+        if code.source_digest().decode() != hashlib.sha256(_SOURCE.read_bytes()).hexdigest():
+            raise OSError(f"{library} was made of another {_SOURCE.name}")
+        self._read_lines, self._vouch = code.read_lines, code.vouch
+        self._read_lines.argtypes = (
+            POINTER(_Rules), c_char_p, *[c_int64] * 5, c_char_p, POINTER(_ArrowArray), POINTER(_Told),
+        )  # fmt: skip
+        self._vouch.argtypes = (POINTER(_Rules), POINTER(_ArrowArray), c_int64, POINTER(_ArrowArray), POINTER(_Told))
+        self._read_lines.restype = self._vouch.restype = c_int
+
+    def read_lines(
+        self, data: bytes, start: int, count: int, longest: int, first_line: int = 0
+    ) -> tuple[pa.RecordBatch, bytes, Sums]:
+        """Return the plain lines as `lake.segments.ROWS`, in order; a byte for each line, 1 if it is one; and sums.
+
+        Args:
+            data: ends in a newline, and is less than 2 GiB.
+            start: where the first line begins.
+            count: lines from there.
+            longest: bytes that a line may have.
+            first_line: the number of the first.
+        """
+        if len(data) > _MOST_BYTES or not 0 <= start <= len(data) or data[-1:] != b"\n":
+            raise ValueError("not lines that end, or too many bytes")
+        plain = ctypes.create_string_buffer(count + 1)
+        rows, told = _ArrowArray(), _Told()
+        most = min(count, (len(data) - start) // _LEAST_LINE + 1)
+        failed = self._read_lines(
+            byref(_rules(longest)), data, start, len(data), count, most, first_line, plain, byref(rows), byref(told)
+        )
+        if failed:
+            raise MemoryError
+        return pa.RecordBatch._import_from_c(ctypes.addressof(rows), ROWS), plain.raw[:count], told.sums()  # noqa: SLF001
+
+    def vouch(self, rows: pa.RecordBatch, longest: int, first_line: int = 0) -> tuple[pa.RecordBatch, Sums] | None:
+        """Return the same rows as `lake.segments.ROWS`, and sums; None if one of them may not be good.
+
+        Args:
+            rows: as `lake.schema.EVENT_LINE`, with nulls wherever they are; fully validated.
+            longest: bytes that each may have as a line.
+            first_line: the number of the first of them.
+        """
+        given, own, told = _ArrowArray(), _ArrowArray(), _Told()
+        rows._export_to_c(ctypes.addressof(given))  # noqa: SLF001
+        good = self._vouch(byref(_rules(longest)), byref(given), first_line, byref(own), byref(told))
+        # Times are no longer integers; nothing is copied.
+        events = pa.RecordBatch._import_from_c(ctypes.addressof(given), _EVENTS)  # noqa: SLF001
+        if good < 0:
+            raise MemoryError
+        if good == 0:
+            return None
+        numbers = pa.RecordBatch._import_from_c(ctypes.addressof(own), _OWN)  # noqa: SLF001
+        return pa.RecordBatch.from_arrays([*numbers.columns, *events.columns], schema=ROWS), told.sums()
+
+
+@cache
+def reader() -> Reader | None:
+    """Return the compiled code, once a process; None, said in the log, where there is none: then all is judged."""
+    try:
+        return Reader()
+    except OSError as error:
+        get_logger(__name__).warning("reader_not_compiled", error=str(error), hint="script/build-reader compiles it")
+        return None
+
+
+@cache
+def _rules(longest: int) -> _Rules:
+    columns = (_Column * len(LINE_COLUMNS))()
+    for made, column in zip(columns, LINE_COLUMNS, strict=True):
+        made.key = f'"{column.name}":'.encode()
+        made.key_size = len(column.name) + 3
+        made.kind = _KINDS[column.kind]
+        made.required = not column.nullable
+        made.least, made.most = RANGES.get(column.name, (0, 0))
+        if column.domain:
+            made.words = b"".join(bytes([len(word)]) + word.encode() for word in column.domain)
+    places: Any = [_NAMES.index(name) for name in ("time", "last_time", "count")]
+    return _Rules(columns, len(columns), *places, longest)

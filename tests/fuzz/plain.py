@@ -1,0 +1,181 @@
+"""Fuzz the compiled reader under sanitizers, and hold it against the judge: `plain.py --seconds 600 [--seed N]`.
+
+Compiles it with AddressSanitizer and UndefinedBehaviorSanitizer and runs this file with them once more. Each body lies
+in memory of just its size, so that a look beyond its end is seen. Prints one JSON object: `seed`; `bodies` that were
+read; `lines` of them, and how many of these were `plain`; `columns`, rows that came as such; `vouched` for of these;
+`seconds`. The first thing wrong ends it with what was said on standard error, and exit 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ingest.events import LINE_COLUMNS
+from ingest.lines import judge
+from ingest.plain import Reader
+from lake.schema import EVENT_LINE
+
+ROOT = Path(__file__).parents[2]
+LONGEST = 4_000
+SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-U_FORTIFY_SOURCE")
+EVENT: dict[str, Any] = {
+    "time": 1_700_000_000_000_000, "monotonic_ns": 1, "count": 1, "cpu": 0, "seq": 3, "operation": "open",
+    "access": "read", "path": "/srv/naïve/\U0001f600", "target_path": "/t", "path_status": "resolved",
+    "file_type": "regular", "mode": 33188, "mode_before": 0, "flags": -1, "result": 0, "uid": 0, "euid": 0, "gid": 0,
+    "login_uid": 7, "user": "ada", "pid": 7, "ppid": 1, "process": "cat", "exe": "/bin/cat", "process_start": -5,
+    "parent_process": "", "container_id": "c", "mount_ns": 4026531841, "inode": 1 - 2**63, "dev": 2**63 - 1,
+    "last_time": 1_700_000_000_000_009,
+}  # fmt: skip
+PIECES = (
+    b'"', b"\\", b":", b",", b"{", b"}", b"\n", b"-", b"0", b"9" * 19, b"9" * 20, b"\xc2\x85", b"\xc3", b"\xe2\x82",
+    b"\xf4", b"\xed\xa0\x80", b"\x00", b"\x7f", b" ", b"null", b'"time":', b'"path":"', b'"open"', b"x" * 4_000,
+    b"}\n{",
+    b'":"',
+)  # fmt: skip
+
+
+def line(rng: random.Random) -> bytes:
+    """Return a line that is good, or nearly so."""
+    keys = [name for name, column in _COLUMNS.items() if not column.nullable or rng.random() < 0.7]
+    if rng.random() < 0.3:
+        rng.shuffle(keys)
+    made = bytearray(json.dumps({key: EVENT[key] for key in keys}, separators=(",", ":"), ensure_ascii=False).encode())
+    for _ in range(rng.choice((0, 0, 1, 1, 3))):
+        place, gone = rng.randrange(len(made)), rng.choice((0, 1, 2, 40))
+        piece = rng.choice((rng.choice(PIECES), rng.randbytes(rng.randrange(4)), bytes(made[:60])))
+        made[place : place + gone] = piece
+    # Whatever is open at the end of a body is what could be looked for beyond it.
+    return bytes(made[: rng.randrange(len(made))] if made and rng.random() < 0.2 else made)
+
+
+_COLUMNS = {column.name: column for column in LINE_COLUMNS}
+
+
+class Exact:
+    """The compiled reader, given memory that ends where the body does."""
+
+    def __init__(self, library: Path) -> None:
+        self.reader = Reader(library)
+        self._libc = ctypes.CDLL(None)
+        self._libc.malloc.restype = ctypes.c_void_p
+        self._libc.malloc.argtypes = (ctypes.c_size_t,)
+        self._libc.free.argtypes = (ctypes.c_void_p,)
+        self._code = self.reader._read_lines
+        self._code.argtypes = tuple(ctypes.c_void_p if at == 1 else kind for at, kind in enumerate(self._code.argtypes))
+        self.reader._read_lines = self._call
+
+    def _call(self, rules: Any, data: bytes, *rest: Any) -> int:
+        at = self._libc.malloc(len(data))
+        ctypes.memmove(at, data, len(data))
+        try:
+            return int(self._code(rules, at, *rest))
+        finally:
+            self._libc.free(at)
+
+
+def try_lines(exact: Exact, rng: random.Random) -> tuple[int, int]:
+    """Read a body; return how many lines it had, and how many were plain."""
+    body = b"".join(line(rng) + b"\n" for _ in range(rng.choice((1, 2, 9))))
+    count = body.count(b"\n")
+    rows, plain, sums = exact.reader.read_lines(body, 0, count, LONGEST, 2)
+    rows.validate(full=True)
+    lines = body.split(b"\n")[:-1]
+    judged = judge([one for one, good in zip(lines, plain, strict=True) if good], LONGEST)
+    found = pa.Table.from_batches([rows])
+    if judged.faults or judged.sums != sums or not found.drop_columns("line").equals(judged.rows.drop_columns("line")):
+        raise AssertionError((body, plain, judged.faults))
+    return count, sums.rows
+
+
+def try_columns(exact: Exact, rng: random.Random) -> tuple[int, int]:
+    """Look through columns; return how many rows they had, and how many were vouched for."""
+    events = [EVENT | {name: _odd(name, rng) for name in rng.sample(sorted(EVENT), rng.choice((0, 0, 1)))}
+              for _ in range(rng.choice((0, 1, 3, 17)))]  # fmt: skip
+    given = pa.RecordBatch.from_pylist(events, schema=pa.schema([field.with_nullable(True) for field in EVENT_LINE]))
+    given = given.slice(rng.choice((0, 0, 1, 5)))
+    found = exact.reader.vouch(given, LONGEST, 2)
+    lines = [
+        json.dumps({key: value for key, value in row.items() if value is not None}).encode()
+        for row in given.to_pylist()
+    ]
+    judged = judge(lines, 2**20)
+    if found is None:
+        return given.num_rows, 0
+    rows = pa.Table.from_batches([found[0]])
+    if judged.faults or judged.sums != found[1] or not rows.equals(judged.rows):
+        raise AssertionError((events, judged.faults))
+    return given.num_rows, given.num_rows
+
+
+def _odd(name: str, rng: random.Random) -> Any:
+    column = _COLUMNS[name]
+    if column.kind == "string":
+        return rng.choice((None, "", "x" * 900, "\x85", "\\", "é", "a\nb", '"', *(column.domain or ("/p",))))
+    bits = 31 if column.kind == "int32" else 63
+    return rng.choice((None, 0, -1, 2**bits - 1, -(2**bits), 2**40 if bits > 40 else 7))
+
+
+def watched(library: Path, seconds: float, seed: int) -> dict[str, Any]:
+    """Fuzz in this process, which has the sanitizers."""
+    rng, exact, began = random.Random(seed), Exact(library), time.monotonic()
+    told = {"seed": seed, "bodies": 0, "lines": 0, "plain": 0, "columns": 0, "vouched": 0}
+    while time.monotonic() < began + seconds or told["bodies"] < 50:
+        told["bodies"] += 1
+        for keys, tried in ((("lines", "plain"), try_lines), (("columns", "vouched"), try_columns)):
+            for key, number in zip(keys, tried(exact, rng), strict=True):
+                told[key] += number
+    return told | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def fuzz(seconds: float, seed: int) -> subprocess.CompletedProcess[str]:
+    """Fuzz in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "plain.so"
+        subprocess.run([ROOT / "script" / "build-reader", "--out", library, "--", *SANITIZERS], check=True)
+        compiler = os.environ.get("CC", "cc")
+        found = [
+            subprocess.run(
+                [compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True
+            ).stdout.strip()
+            for name in ("libasan.so", "libubsan.so")
+        ]
+        environment = os.environ | {
+            "LD_PRELOAD": " ".join(found),
+            "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
+            "PYTHONMALLOC": "malloc",
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [sys.executable, __file__, "--seconds", str(seconds), "--seed", str(seed), "--library", str(library)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def main() -> int:
+    """Fuzz and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--library", type=Path, help="already compiled, and the sanitizers are here")
+    given = parser.parse_args()
+    if given.library is not None:
+        print(json.dumps(watched(given.library, given.seconds, given.seed)))
+        return 0
+    done = fuzz(given.seconds, given.seed)
+    print(done.stdout, end="")
+    print(done.stderr, end="", file=sys.stderr)
+    return int(done.returncode != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""The compiled reader under sanitizers, for a moment and from the same beginning."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ingest.plain import reader
+
+pytestmark = pytest.mark.skipif(reader() is None, reason="script/build-reader found no C compiler")
+
+
+@pytest.fixture(scope="module")
+def plain() -> ModuleType:
+    path = Path(__file__).with_name("plain.py")
+    spec = importlib.util.spec_from_file_location("kaimon_fuzz_plain", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_body_makes_the_compiled_reader_look_beyond_it_or_disagree_with_the_judge(plain: ModuleType) -> None:
+    done = plain.fuzz(5, 7)
+    assert done.returncode == 0, done.stderr[-4_000:]
+    told = json.loads(done.stdout)
+    assert 0 < told["plain"] < told["lines"]
+    assert 0 < told["vouched"] < told["columns"]
