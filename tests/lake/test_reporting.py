@@ -21,7 +21,7 @@ from lake.commits import Writer
 from lake.conditional import require_conditional_put, require_fit
 from lake.coverage import coverage
 from lake.encoding import encode
-from lake.files import drop_files, files_of, put_file, read_files, scan_files
+from lake.files import drop_files, files_of, paths_in, put_file, read_files, scan_files
 from lake.frames import frame_schema, to_rows
 from lake.holdings import Holdings, LocalHoldings, holdings
 from lake.lifecycle import differences, write
@@ -33,6 +33,7 @@ from lake.sealed import SealedFiles
 from lake.settings import LakeSettings, StoreName
 from lake.stores import LocalStore, Store, open_store
 from lake.tables import create_table, open_table
+from lake.vacuum import KEPT, Unneeded, delete_unneeded, unneeded
 
 DAY = date(2026, 3, 10)
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -56,6 +57,7 @@ SILENT = {
     "lake.conditional.require_fit_once": "require_fit, of a store in S3",
     "lake.sessions.assume": "touches no object; reports by itself that it assumes",
     "lake.tables.silent_table": "for accesses that say themselves what they do",
+    "lake.ordering.pieces_in_order": "sorts what it is given; its runs are scratch files, gone when it ends",
     "lake.durable.sync_file": "one step of a commit, which is reported",
     "lake.durable.sync_folder": "as above",
     "lake.durable.make_folders": "as above",
@@ -102,6 +104,12 @@ def emptied(settings: LakeSettings) -> None:
     Writer("acme", 1, settings).replace("deliveries", frame)
 
 
+def vacuumed(settings: LakeSettings) -> Unneeded:
+    create_table("acme", "events", settings)
+    a_file(settings)
+    return delete_unneeded(Writer("acme", 1, settings), "events", datetime.now(UTC) + 2 * KEPT)
+
+
 def store_of(settings: LakeSettings) -> Store:
     return open_store("staging", settings)
 
@@ -132,6 +140,9 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     "lake.files.read_files": (lambda s: read_files("acme", "events", DAY, s), "lake.open"),
     "lake.files.scan_files": (lambda s: scan_files("acme", "events", [a_file(s)], s), "lake.read"),
     "lake.files.drop_files": (lambda s: drop_files("acme", "events", [a_file(s)], s), "lake.delete"),
+    "lake.files.paths_in": (lambda s: paths_in("acme", "events", DAY, s), "lake.list"),
+    "lake.vacuum.unneeded": (lambda s: unneeded("acme", "events", NOON, s), "lake.list"),
+    "lake.vacuum.delete_unneeded": (vacuumed, "lake.delete"),
     "lake.ordering.in_order": (lambda s: list(in_order("acme", "events", [a_file(s)], s)), "lake.read"),
     "lake.sealed.SealedFiles.add": (lambda s: sealed(s, 1), "lake.put"),
     "lake.sealed.SealedFiles.close": (lambda s: sealed(s, 1 << 30).close(), "lake.put"),
@@ -139,6 +150,7 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
         lambda s: Writer("acme", 1, s).swap_files("events", [], [a_file(s)]),
         "lake.replace",
     ),
+    "lake.commits.Writer.fence_off": (lambda s: Writer("acme", 1, s).fence_off("events"), "lake.fence"),
     "lake.commits.Writer.versions": (lambda s: Writer("acme", 1, s).versions("events", ["n"]), "lake.open"),
     "lake.commits.Writer.append": (
         lambda s: Writer("acme", 1, s).append("deliveries", pl.DataFrame(schema=frame_schema("deliveries"))),
