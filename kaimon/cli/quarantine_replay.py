@@ -103,7 +103,7 @@ def prepare(quarantine: pl.DataFrame, ledger: pl.DataFrame, longest: int, *, rel
 
 
 def _days(rows: pa.Table) -> set[date]:
-    return set(rows["event_day"].to_pylist())
+    return {day for day in rows["event_day"].to_pylist() if isinstance(day, date)}
 
 
 def _by_batch(rows: pl.DataFrame) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
