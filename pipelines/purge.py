@@ -41,7 +41,9 @@ def purge_runs(instance: DagsterInstance, settings: DagsterSettings, now: dateti
 
 
 def purge_ticks(instance: DagsterInstance, now: datetime) -> None:
-    """Delete old ticks of every sensor and schedule, also of those that are no more."""
+    """Delete old ticks of every sensor and schedule, also of those that are no more; an instance without a scheduler has none."""
+    if instance.schedule_storage is None:
+        return
     for state in instance.all_instigator_state():
         for kept, statuses in _TICKS.items():
             before = (now - kept).timestamp()

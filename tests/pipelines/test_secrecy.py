@@ -77,7 +77,7 @@ def test_the_code_server_has_no_secret_on_its_command_line(tmp_path: Path) -> No
         ]
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=150)
         log.close()
     assert any("pipelines.definitions" in line for line in lines)
     assert all(token not in line for line in lines)
