@@ -41,7 +41,7 @@ def purge_runs(instance: DagsterInstance, settings: DagsterSettings, now: dateti
 
 
 def purge_ticks(instance: DagsterInstance, now: datetime) -> None:
-    """Delete old ticks of every sensor and schedule, also of those that are no more; an instance without a scheduler has none."""
+    """Delete old ticks of every sensor and schedule, also of those that are no more; none without a scheduler."""
     if instance.schedule_storage is None:
         return
     for state in instance.all_instigator_state():
