@@ -2,7 +2,7 @@
 
 Plain is a part of JSON in which nothing is left open: no space, no escape, no null, no fraction, no key twice, no text
 that would have to be escaped. Whatever is read here, `ingest.events` reads as the same event; of all else it is not
-said that it is wrong. `plain.c` is the code, `script/build-reader` compiles it.
+said that it is wrong. `plain_lines.c` and `plain_columns.c` are the code, `script/build-reader` compiles them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kaimon.base.logs import get_logger
 from lake.segments import ROWS
 
 _LIBRARY: Final = Path(__file__).parents[1] / "build" / "plain.so"
-_SOURCE: Final = Path(__file__).with_name("plain.c")
+_SOURCES: Final = [Path(__file__).with_name(name) for name in ("plain.h", "plain_columns.c", "plain_lines.c")]
 _LEAST_LINE: Final = sum(len(column.name) + 5 for column in LINE_COLUMNS if not column.nullable)
 """Bytes that a good line has at least: each key that must be there, its quotes and colon, a value and what follows."""
 _MOST_BYTES: Final = 2**31 - 1
@@ -105,8 +105,11 @@ class Reader:
         """
         code = ctypes.CDLL(str(library))
         code.source_digest.restype = c_char_p
-        if code.source_digest().decode() != hashlib.sha256(_SOURCE.read_bytes()).hexdigest():
-            raise OSError(f"{library} was made of another {_SOURCE.name}")
+        if (
+            code.source_digest().decode()
+            != hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES)).hexdigest()
+        ):
+            raise OSError(f"{library} was made of another source")
         self._read_lines, self._vouch = code.read_lines, code.vouch
         self._read_lines.argtypes = (
             POINTER(_Rules), c_char_p, *[c_int64] * 5, c_char_p, POINTER(_ArrowArray), POINTER(_Told),

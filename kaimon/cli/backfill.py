@@ -7,31 +7,29 @@ import os
 import socket
 import sys
 from datetime import date
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import polars as pl
 import typer
 
+from kaimon.cli.again import ConfirmOption, JsonOption, TenantOption, check_confirmed
 from kaimon.cli.span import FirstDay, LastDay, asked_days
 from kaimon.cli.tenant import database
 from kaimon.cli.terminal import inert, write
 from lake.commits import CommitError
 from lake.stores import StoreError
 from tenancy.leases import LeaseHeldError
-from tenancy.tenants import get_tenant
 
 if TYPE_CHECKING:
     from pipelines.backfill import Backfilled
 
 
 def command(
-    tenant: Annotated[str, typer.Option(help="Whose days.")],
+    tenant: TenantOption,
     from_: FirstDay,
     to: LastDay,
-    confirm: Annotated[
-        str | None, typer.Option(help="The tenant's id once more: do it. Without it, only say what would be done.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a day.")] = False,
+    confirm: ConfirmOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Compute days anew from `events`: seal, checks, rollups and facts, a day at a time, the first one first.
 
@@ -43,10 +41,7 @@ def command(
     from pipelines.seal import ChecksumError
 
     with database() as db:
-        if get_tenant(db, tenant) is None:
-            raise ValueError(f"there is no tenant {tenant!r}")
-        if confirm not in {None, tenant}:
-            raise ValueError(f"--confirm {confirm!r} is not {tenant!r}: nothing was changed")
+        check_confirmed(db, tenant, confirm)
         platform = Platform()
         tables = platform.tables(db, tenant, f"backfill {socket.gethostname()}/{os.getpid()}")
         failed = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kaimon.cli.again import ConfirmOption, JsonOption, TenantOption, check_confirmed
 from kaimon.cli.span import FirstDay, LastDay, asked_days
 from kaimon.cli.tenant import database
 from kaimon.cli.terminal import inert, write
@@ -18,7 +19,6 @@ from lake.segments import SegmentError
 from lake.settings import LakeSettings
 from lake.stores import StoreError
 from tenancy.leases import LeaseHeldError
-from tenancy.tenants import get_tenant
 
 if TYPE_CHECKING:
     from pipelines.replay import Replayed
@@ -26,16 +26,14 @@ if TYPE_CHECKING:
 
 def command(
     *,
-    tenant: Annotated[str, typer.Option(help="Whose days.")],
+    tenant: TenantOption,
     from_: FirstDay,
     to: LastDay,
-    confirm: Annotated[
-        str | None, typer.Option(help="The tenant's id once more: do it. Without it, only say what would be done.")
-    ] = None,
+    confirm: ConfirmOption = None,
     even_if_different: Annotated[
         bool, typer.Option("--even-if-different", help="Also where the table has other rows: to mend it.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a day.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Land days that are over again, from the staged segments that the ledger names, to the same checksum.
 
@@ -47,10 +45,7 @@ def command(
     from pipelines.tables import TenantTables
 
     with database() as db:
-        if get_tenant(db, tenant) is None:
-            raise ValueError(f"there is no tenant {tenant!r}")
-        if confirm not in {None, tenant}:
-            raise ValueError(f"--confirm {confirm!r} is not {tenant!r}: nothing was changed")
+        check_confirmed(db, tenant, confirm)
         tables = TenantTables(db, tenant, f"replay {socket.gethostname()}/{os.getpid()}", LakeSettings())
         failed = False
         for day in asked_days(from_, to):

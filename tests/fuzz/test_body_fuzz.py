@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,14 +14,8 @@ SECONDS = 12
 
 
 @pytest.fixture(scope="module")
-def body() -> ModuleType:
-    path = Path(__file__).with_name("body.py")
-    spec = importlib.util.spec_from_file_location("kaimon_fuzz_body", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def body(fuzzer: Callable[[str], ModuleType]) -> ModuleType:
+    return fuzzer("body")
 
 
 def test_whatever_a_body_is_it_is_a_batch_or_refused_within_memory(body: ModuleType, tmp_path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -15,14 +14,8 @@ pytestmark = pytest.mark.skipif(reader() is None, reason="script/build-reader fo
 
 
 @pytest.fixture(scope="module")
-def plain() -> ModuleType:
-    path = Path(__file__).with_name("plain.py")
-    spec = importlib.util.spec_from_file_location("kaimon_fuzz_plain", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def plain(fuzzer: Callable[[str], ModuleType]) -> ModuleType:
+    return fuzzer("plain")
 
 
 def test_no_body_makes_the_compiled_reader_look_beyond_it_or_disagree_with_the_judge(plain: ModuleType) -> None:

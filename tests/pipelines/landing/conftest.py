@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,8 @@ from pipelines.landing import Landed, land_tenant
 from tenancy.database import Database, open_database
 from tenancy.settings import TenancySettings
 from tenancy.tenants import create_tenant
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 STAGING = Path(__file__).parents[2] / "lake" / "staging.py"
 

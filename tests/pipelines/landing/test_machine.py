@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from interruptions import Crashes, Killed
 from polars.testing import assert_frame_equal
 
 from kaimon.base.clock import to_micros
@@ -43,32 +44,6 @@ IDENTITY = ["agent_id", "load_id", "cpu", "seq"]
 STEPS = st.integers(1, 25)
 GROUPS = st.sampled_from([2, 5, 100])
 SPAN = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
-
-
-class Killed(BaseException):
-    """Not an error that anything in between may handle."""
-
-
-class Crashes:
-    """Raises at the nth step: before or after anything is put, read or committed, or a day is marked."""
-
-    def __init__(self) -> None:
-        self.left = 0
-
-    def step(self) -> None:
-        if self.left:
-            self.left -= 1
-            if not self.left:
-                raise Killed
-
-    def around(self, function: Any) -> Any:
-        def wrapped(*args: Any, **how: Any) -> Any:
-            self.step()
-            answer = function(*args, **how)
-            self.step()
-            return answer
-
-        return wrapped
 
 
 class Home:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from interruptions import Crashes, Killed
 
 from lake import commits
 from lake.settings import LakeSettings
@@ -32,32 +33,6 @@ ACTIONS = st.lists(
     min_size=3,
     max_size=12,
 )
-
-
-class Killed(BaseException):
-    """Not an error that anything in between may handle."""
-
-
-class Crashes:
-    """Raises at the nth step of a landing: before or after a commit, or at a mark of the days."""
-
-    def __init__(self) -> None:
-        self.left = 0
-
-    def step(self) -> None:
-        if self.left:
-            self.left -= 1
-            if not self.left:
-                raise Killed
-
-    def around(self, function: Any) -> Any:
-        def wrapped(*args: Any, **how: Any) -> Any:
-            self.step()
-            answer = function(*args, **how)
-            self.step()
-            return answer
-
-        return wrapped
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

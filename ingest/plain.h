@@ -1,0 +1,64 @@
+/*
+ * The hot part of reading a body: lines as our agent writes them become Arrow
+ * columns, and columns that came as such are looked through. Only what is
+ * plainly good is vouched for here; whatever is not, ingest/events.py judges.
+ *
+ * The bytes are an attacker's. What is read lies before the newline that ends
+ * the data, or within the offsets that Arrow has checked; what is written goes
+ * through append(), or to a row below the number that was made room for.
+ *
+ * The columns go to and fro by Arrow's C data interface.
+ */
+#ifndef PLAIN_H
+#define PLAIN_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT, INT32, INT64 };
+enum { MOST_COLUMNS = 64, LINE = 0, DAY = 1, OWN = 2 };
+
+/* What a text may hold as it stands; the rest ends it, begins an escape, or would have to be escaped. */
+enum { ASCII = 1, BEYOND = 2 };
+
+/* The interface's own structure: its names and order are not ours to choose. */
+struct ArrowArray {
+	int64_t length, null_count, offset, n_buffers, n_children;
+	const void **buffers;
+	struct ArrowArray **children;
+	struct ArrowArray *dictionary;
+	void (*release)(struct ArrowArray *);
+	void *private_data;
+};
+
+/* From here to struct told: as ingest/plain.py has them. */
+struct column {
+	const char *key; /* its name in quotes, and a colon */
+	int64_t key_size;
+	int64_t kind;
+	int64_t required;
+	int64_t least, most; /* of a number */
+	const uint8_t *words; /* all that a text may be, each behind its length, and a zero; NULL if it may be anything */
+};
+
+struct rules {
+	const struct column *columns;
+	int64_t count;
+	int64_t time, last_time, occurrences; /* which columns these are */
+	int64_t longest; /* bytes of a line */
+};
+
+struct told {
+	int64_t rows, first, last, occurrences; /* the times only if there are rows */
+};
+
+/* What is for both files is declared here, and hidden from whoever loads them. */
+#define SHARED __attribute__((visibility("hidden")))
+extern SHARED const uint8_t harmless[256];
+SHARED int is_word(const struct column *column, const uint8_t *text, size_t size);
+SHARED int32_t day_of(int64_t time);
+SHARED int make_rows(struct ArrowArray *rows, int64_t length, int64_t count);
+SHARED int make_column(struct ArrowArray *column, int64_t length, int64_t nulls, void *valid, void *values, void *text);
+
+#endif
