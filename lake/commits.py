@@ -239,16 +239,17 @@ class Writer:
         before, name = handle.version(), uuid.uuid4().hex
         try:
             act(handle, CommitProperties(custom_metadata={_NAME: name}, app_transactions=marks))
+            version = handle.version()
         except (DeltaError, OSError):
             # An answer that was lost: what delta-rs tried again met its own commit, or gave up not knowing.
-            version = self._version_of(table, name, before)
-            if version is None:
+            found = self._version_of(table, name, before)
+            if found is None:
                 raise
-            return version
+            version = found
         # In S3 what is there is durable.
         if bucket_of(self.settings.lake_url) is None:
-            _settle(local_folder(table_uri(self.tenant, table, self.settings)), before + 1, handle.version())
-        return handle.version()
+            _settle(local_folder(table_uri(self.tenant, table, self.settings)), before + 1, version)
+        return version
 
     def _version_of(self, table: str, name: str, before: int) -> int | None:
         """Return the version that a commit of ours made after version `before`, None if it made none."""

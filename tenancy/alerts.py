@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 
 from kaimon.base.logs import get_logger
 from tenancy.alarms import NO_TENANT
@@ -100,16 +100,12 @@ def reconcile(db: Database, causes: Iterable[Cause], kinds: Iterable[str]) -> No
 
 def open_alerts(db: Database) -> list[Alert]:
     """Return the alerts whose causes last, oldest first."""
-    return [alert for alert in list_alerts(db) if alert.cleared_at is None]
+    return _read(db, ALERTS.c.cleared_at.is_(None))
 
 
 def list_alerts(db: Database, since: datetime | None = None) -> list[Alert]:
     """Return alerts, oldest first; with `since` only those that were open then or have been raised after it."""
-    wanted = select_record(Alert, ALERTS).order_by(ALERTS.c.raised_at, ALERTS.c.alert_id)
-    if since is not None:
-        wanted = wanted.where(ALERTS.c.cleared_at.is_(None) | (ALERTS.c.cleared_at >= since))
-    with db.reading() as session:
-        return [Alert(*row) for row in session.execute(wanted)]
+    return _read(db, *(() if since is None else (ALERTS.c.cleared_at.is_(None) | (ALERTS.c.cleared_at >= since),)))
 
 
 def due_notices(db: Database, channels: Iterable[str]) -> list[Notice]:
@@ -153,6 +149,12 @@ def forget_old(db: Database) -> int:
         gone = len(session.execute(old.returning(ALERTS.c.alert_id)).all())
         session.execute(delete(ALERT_NOTICES).where(ALERT_NOTICES.c.alert_id.not_in(select(ALERTS.c.alert_id))))
     return gone
+
+
+def _read(db: Database, *which: ColumnElement[bool]) -> list[Alert]:
+    wanted = select_record(Alert, ALERTS).where(*which).order_by(ALERTS.c.raised_at, ALERTS.c.alert_id)
+    with db.reading() as session:
+        return [Alert(*row) for row in session.execute(wanted)]
 
 
 def _next(alert: Alert, channel: str, known: Mapping[tuple[str, str, str], Any], now: datetime) -> Notice | None:

@@ -5,13 +5,16 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from lake import commits
 from lake.commits import CommitConflictError, CommitError, StaleLeaseError, Writer
+from lake.durable import sync_file
 from lake.frames import frame_schema, to_rows
 from lake.reads import scan
 from lake.schema import TABLES
@@ -47,6 +50,28 @@ def test_a_commit_without_rows_still_says_how_far_the_nodes_are(settings: LakeSe
     writer.append("deliveries", rows(), {"n1": 1})
     assert writer.versions("deliveries", ["n1"]) == {"n1": 1}
     assert there(settings) == []
+
+
+def test_a_commit_whose_answer_was_lost_is_made_once_and_is_durable(
+    settings: LakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def lose(*given: Any, **how: Any) -> None:
+        write_deltalake(*given, **how)
+        raise DeltaError("no answer")
+
+    def sync(path: Path) -> None:
+        sync_file(path)
+        synced.append(path.name)
+
+    create_table("acme", "deliveries", settings)
+    monkeypatch.setattr(commits, "write_deltalake", lose)
+    monkeypatch.setattr(commits, "sync_file", sync)
+    version = Writer("acme", 1, settings).append("deliveries", rows(1), {"n1": 1})
+    assert there(settings) == [1]
+    assert f"{version:020d}.json" in synced
+    assert sum(name.endswith(".parquet") for name in synced) == 1
 
 
 def test_the_same_progress_is_never_committed_twice(settings: LakeSettings) -> None:
