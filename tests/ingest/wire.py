@@ -148,7 +148,9 @@ class Server:
         self.log = log
         self.url = f"https://127.0.0.1:{self.port}"
         self.trust = ssl.create_default_context(cafile=str(ensure_development_tls(home).ca))
-        self.client = httpx.Client(base_url=self.url, verify=self.trust, timeout=60, trust_env=False)
+        # As many may stay as may be: a pool that closes its surplus at times closes one just given to another thread.
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+        self.client = httpx.Client(base_url=self.url, verify=self.trust, timeout=60, trust_env=False, limits=limits)
         environment = {f"KAIMON_{name.upper()}": str(value) for name, value in settings.items()}
         environment |= {"KAIMON_HOME": str(home), "KAIMON_PORT": str(self.port)}
         with log.open("ab") as output:
