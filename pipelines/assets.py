@@ -3,18 +3,22 @@
 # No `from __future__ import annotations` here: Dagster looks at the type of `context` itself.
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
+from pipelines.checks.report import report
 from pipelines.checks.rules import RULES
 from pipelines.day_checks import Checked, check_day
-from pipelines.day_step import GROUP, Tenants, for_day
+from pipelines.day_step import GROUP, LANDING, REPORTS, TABLES, Tenants, for_day
 from pipelines.drain import SUCCESSOR, SUCCESSOR_PATIENCE_S, drain, draining
 from pipelines.findings.day import make_findings
+from pipelines.freshness import look
 from pipelines.partitions import DAYS
 from pipelines.resources import PlatformResource
 from pipelines.rollup_assets import ROLLUPS
 from pipelines.sealed_day import sealed_day
+from pipelines.settings import AlertSettings
 from pipelines.summaries.day import deliver, make_facts, write_summary
 from pipelines.summaries.template import TemplateWriter
 from pipelines.tenant_loop import SHOWN
@@ -23,10 +27,12 @@ from tenancy.hints import all_hints
 from tenancy.leases import LeaseHeldError
 
 CHECK = "complete_and_valid"
+FRESH = "fresh"
 
 staged_segments = dg.AssetSpec(
     "staged_segments",
     group_name=GROUP,
+    owners=[LANDING],
     description="Segments that ingest has staged. Observed at the start of every landing run.",
 )
 
@@ -34,11 +40,22 @@ staged_segments = dg.AssetSpec(
 @dg.asset(
     deps=[staged_segments],
     group_name=GROUP,
+    owners=[LANDING],
     kinds={"deltalake", "polars"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            FRESH,
+            asset="events",
+            description="No tenant has had something staged for longer than `KAIMON_ALERT_STALE_S` that has not "
+            "landed, as each landing run ends. By the tenants' watermarks: those who are stale are named.",
+        )
+    ],
     description="Events, ledger, quarantine and hosts. A run drains: it lands whatever day the data is of, so this "
     "asset has no partitions; the day of each row is a partition of the Delta table.",
 )
-def events(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult[None]:
+def events(
+    context: dg.AssetExecutionContext, platform: PlatformResource
+) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
     with platform.step(context) as db:
         context.log_event(_observe(db))
         holder = f"landing {context.run.run_id}"
@@ -47,9 +64,18 @@ def events(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.
             with draining(db, holder, patience_s):
                 outcome = drain(db, holder, platform.lake, platform.settings)
         except LeaseHeldError:
-            return dg.MaterializeResult(metadata={"tenants": 0, "left_to": "another landing run"})
-        outcome.raise_if_all_failed()
-    return dg.MaterializeResult(metadata=outcome.metadata())
+            metadata: dict[str, Any] = {"tenants": 0, "left_to": "another landing run"}
+        else:
+            outcome.raise_if_all_failed()
+            metadata = outcome.metadata()
+        freshness = look(db, AlertSettings().alert_stale_s)
+    yield dg.Output(None, metadata=metadata)
+    yield dg.AssetCheckResult(
+        check_name=FRESH,
+        passed=not freshness.stale,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=freshness.metadata(),
+    )
 
 
 def _observe(db: Database) -> dg.AssetObservation:
@@ -63,6 +89,7 @@ def _observe(db: Database) -> dg.AssetObservation:
     deps=[events],
     partitions_def=DAYS,
     group_name=GROUP,
+    owners=[TABLES],
     kinds={"greatexpectations", "polars"},
     check_specs=[
         dg.AssetCheckSpec(
@@ -99,6 +126,7 @@ def _check_result(checked: Checked, day: date) -> dg.AssetCheckResult:
             "day": day.isoformat(),
             "tenants_passed": len(checked.passed),
             "tenants_failed": len(failing),
+            "report": dg.MetadataValue.md(report(checked.said, checked.numbers)),
             "broken": dg.MetadataValue.json(dict(list(failing.items())[:SHOWN])),
             "warned": dg.MetadataValue.json({tenant: rules for tenant, rules in checked.warned.items() if rules}),
             "clones": dg.MetadataValue.json(dict(list(checked.outcome.clones.items())[:SHOWN])),
@@ -109,6 +137,7 @@ def _check_result(checked: Checked, day: date) -> dg.AssetCheckResult:
 @dg.asset(
     partitions_def=DAYS,
     group_name=GROUP,
+    owners=[REPORTS],
     kinds={"polars"},
     description="What our Sigma rules saw, by host, user and program, and what became of what they saw before.",
 )
@@ -121,6 +150,7 @@ def findings(
 @dg.asset(
     partitions_def=DAYS,
     group_name=GROUP,
+    owners=[REPORTS],
     description="Everything that a summary may say: values with units, previous values and the SQL that gives them.",
 )
 def facts(
@@ -137,6 +167,7 @@ def facts(
 @dg.asset(
     partitions_def=DAYS,
     group_name=GROUP,
+    owners=[REPORTS],
     description="The facts in words; a new revision whenever the facts have changed.",
 )
 def executive_summary(
@@ -149,6 +180,7 @@ def executive_summary(
 @dg.asset(
     partitions_def=DAYS,
     group_name=GROUP,
+    owners=[REPORTS],
     description="Each revision as an HTML page in the outbox, once.",
 )
 def delivery(

@@ -30,6 +30,13 @@ class Checked:
     broken: dict[str, list[str]] = field(default_factory=dict)
     warned: dict[str, list[str]] = field(default_factory=dict)
     outcome: Outcome = field(default_factory=Outcome)
+    numbers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Each tenant's metrics row."""
+
+    @property
+    def said(self) -> dict[str, list[str]]:
+        """For each tenant that was measured, every rule that it breaks, those that only warn among them."""
+        return {tenant: [*rules, *self.warned.get(tenant, [])] for tenant, rules in self.broken.items()}
 
     @property
     def passed(self) -> list[str]:
@@ -73,6 +80,7 @@ def check_day(platform: Platform, db: Database, day: date, run: str, tenants: Co
         found = _validate(list(rows.values()))
         broken = {tenant: [rule for rule in rules if rule not in WARNINGS] for tenant, rules in found.items()}
         checked.broken |= broken
+        checked.numbers |= rows
         warned = {tenant: [rule for rule in rules if rule in WARNINGS] for tenant, rules in found.items()}
         checked.warned |= warned
         todo = []

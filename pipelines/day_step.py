@@ -13,6 +13,8 @@ from pipelines.tenant_loop import Counts, for_each_tenant
 
 GROUP = "file_activity"
 """One group, so that the graph shows whole at a glance."""
+LANDING, TABLES, REPORTS = "team:landing", "team:tables", "team:reports"
+"""Who looks after an asset: those who get data in and out, those who derive tables from it, those who tell people."""
 Tenants = list[str]
 """What a day's assets hand on: the tenants they are done for."""
 

@@ -6,7 +6,7 @@ from datetime import date
 
 import dagster as dg
 
-from pipelines.day_step import GROUP, Tenants, for_day
+from pipelines.day_step import GROUP, TABLES, Tenants, for_day
 from pipelines.partitions import DAYS
 from pipelines.resources import PlatformResource
 from pipelines.rollups.day import (
@@ -30,6 +30,7 @@ def _rollup(
         ins={"tenants": dg.AssetIn(after)},
         partitions_def=DAYS,
         group_name=GROUP,
+        owners=[TABLES],
         kinds={"polars"},
         description=description,
     )

@@ -8,7 +8,7 @@ from zlib import crc32
 import dagster as dg
 
 from kaimon.base.logs import get_logger
-from pipelines.day_step import GROUP, Tenants
+from pipelines.day_step import GROUP, TABLES, Tenants
 from pipelines.gate import admit
 from pipelines.partitions import DAYS
 from pipelines.resources import PlatformResource
@@ -56,6 +56,7 @@ def seals_of_day(context: dg.OpExecutionContext, outcomes: list[Outcome]) -> dg.
 @dg.graph_asset(
     partitions_def=DAYS,
     group_name=GROUP,
+    owners=[TABLES],
     kinds={"deltalake", "polars"},
     description="Each tenant's day that is over, from two in the morning UTC: its rows sorted by path and time, in few "
     "files, in the place of those that landing wrote. A day that nothing has landed in since stays as it is.",

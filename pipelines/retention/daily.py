@@ -10,6 +10,7 @@ import dagster as dg
 from kaimon.base.logs import get_logger
 from lake.lifecycle import differences
 from lake.settings import LakeSettings
+from pipelines.day_step import GROUP, LANDING
 from pipelines.resources import PlatformResource
 from pipelines.retention.age import drop_days
 from pipelines.retention.erase import erase_tenant
@@ -104,7 +105,8 @@ def _sweep(db: Database, tenant: str, lake: LakeSettings, pipelines: PipelineSet
 
 
 @dg.asset(
-    group_name="file_activity",
+    group_name=GROUP,
+    owners=[LANDING],
     description="Every night: tenants erased 30 days after their end, days past a tenant's limit dropped with their "
     "bytes, staged segments deleted 14 days after they landed, an alarm for any that waits for 24 hours, and files "
     "deleted that were replaced, or left by a process that died, 7 days before.",
