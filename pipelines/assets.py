@@ -53,9 +53,7 @@ staged_segments = dg.AssetSpec(
     description="Events, ledger, quarantine and hosts. A run drains: it lands whatever day the data is of, so this "
     "asset has no partitions; the day of each row is a partition of the Delta table.",
 )
-def events(
-    context: dg.AssetExecutionContext, platform: PlatformResource
-) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
+def events(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult[None]]:
     with platform.step(context) as db:
         context.log_event(_observe(db))
         holder = f"landing {context.run.run_id}"
@@ -69,13 +67,13 @@ def events(
             outcome.raise_if_all_failed()
             metadata = outcome.metadata()
         freshness = look(db, AlertSettings().alert_stale_s)
-    yield dg.Output(None, metadata=metadata)
-    yield dg.AssetCheckResult(
+    fresh = dg.AssetCheckResult(
         check_name=FRESH,
         passed=not freshness.stale,
         severity=dg.AssetCheckSeverity.WARN,
         metadata=freshness.metadata(),
     )
+    yield dg.MaterializeResult(metadata=metadata, check_results=[fresh])
 
 
 def _observe(db: Database) -> dg.AssetObservation:

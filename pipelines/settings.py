@@ -58,6 +58,12 @@ class DagsterSettings(HomeSettings):
         "or a reference to a secret that holds it: `aws-secret:NAME` or `aws-secret:NAME#FIELD`. A database of "
         "its own, never the control database. Without it, SQLite in `dagster` in the home.",
     )
+    compute_logs_url: str | None = Field(
+        default=None,
+        description="Where Dagster keeps what runs print, `s3://bucket/prefix`, or `local`, below `dagster` in the "
+        "home. Without it, in `compute-logs` where the stores are, if they are in S3.",
+        pattern=r"^(local|s3://[^/]+/.+)$",
+    )
     run_retention_days: int = Field(
         default=14, ge=1, description="Days for which Dagster's record of a run is kept, unless it is a day's."
     )

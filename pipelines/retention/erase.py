@@ -17,6 +17,7 @@ from kaimon.base.logs import get_logger
 from lake.commits import lease_name
 from lake.settings import LakeSettings
 from lake.stores import AlreadyExistsError, Store, open_store
+from pipelines.dagster_logs import logs_url
 from pipelines.retention.lines import blank_lines, log_files
 from pipelines.retention.places import Place, places, rows_and_days
 from pipelines.settings import PipelineSettings
@@ -141,6 +142,11 @@ def _destroy_key(db: Database, tenant: str) -> None:
 
 def _blank(db: Database, tenant: str, pipelines: PipelineSettings) -> None:
     lines = blank_lines(log_files(pipelines.home), tenant)
+    if (url := logs_url()) is not None:
+        # Here: its imports take a second, and few erasures need them.
+        from pipelines.dagster_logs_s3 import blank_objects
+
+        lines += blank_objects(url, tenant)
 
     def change(found: dict[str, Any]) -> None:
         found["log_lines"] = found.get("log_lines", 0) + lines

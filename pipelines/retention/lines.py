@@ -26,8 +26,21 @@ def blank_lines(files: Iterable[Path], tenant: str) -> int:
     Raises:
         OSError: a file cannot be written.
     """
-    names = re.compile(rb'"tenant(?:_id)?": ?"' + re.escape(tenant.encode()) + rb'"')
+    names = naming(tenant)
     return sum(_blank(path, names) for path in files)
+
+
+def naming(tenant: str) -> re.Pattern[bytes]:
+    """Return what a line that names a tenant in a field of its own has in it."""
+    return re.compile(rb'"tenant(?:_id)?": ?"' + re.escape(tenant.encode()) + rb'"')
+
+
+def blanked(body: bytes, names: re.Pattern[bytes]) -> tuple[bytes, int]:
+    """Return a log with each line that `names` finds overwritten with spaces, and how many they were."""
+    lines = body.splitlines(keepends=True)
+    found = [bool(names.search(line)) for line in lines]
+    blank = (b" " * len(line.rstrip(b"\n")) + line[len(line.rstrip(b"\n")) :] for line in lines)
+    return b"".join(new if hit else old for old, new, hit in zip(lines, blank, found, strict=True)), sum(found)
 
 
 def _blank(path: Path, names: re.Pattern[bytes]) -> int:
