@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.checks.accounting import account
 from pipelines.checks.metrics import event_metrics, ledger_metrics, ledger_values, rows_without_batch
+from pipelines.checks.side_tables import host_metrics, quarantine_metrics
 from pipelines.checks.volume import hosts_off_volume
 from pipelines.clones import Clone, find_clones
 from pipelines.ledger_window import read_window, sources
@@ -46,6 +47,8 @@ def measure_day(tables: TenantTables, day: date) -> Measured:
         **ledger_values(arrived),
         "unlanded_nodes": unlanded_nodes(tables, day),
         "hosts_off_volume": hosts_off_volume(snapshot, day),
+        **quarantine_metrics(snapshot.scan("quarantine", day, day).collect()),
+        **host_metrics(snapshot.scan("hosts").collect(), arrived),
         **ledger_metrics(arrived, window.cut, arrivals(events, quarantine), accounting),
     }
     return Measured(row, find_clones(arrived))

@@ -41,6 +41,19 @@ RULES: Final = (
     Rule(
         "unlanded_nodes", "ingest nodes with something staged before the day's end that does not land", table="batches"
     ),
+    Rule("quarantine_nulls", "nulls in columns of the quarantine that may not hold one", "quarantine"),
+    Rule("quarantine_outside_domain", "lines and batches numbered below 1, and lines without a reason", "quarantine"),
+    Rule("quarantine_doubled", "lines that are there twice for the same reason", "quarantine"),
+    Rule("hosts_nulls", "nulls in columns of the hosts that may not hold one", "hosts"),
+    Rule("hosts_outside_domain", "hosts first seen after they were last, and hosts without a name", "hosts"),
+    Rule("hosts_doubled", "hosts that are there more than once", "hosts"),
+    Rule(
+        "hosts_missing",
+        "agents of which a batch landed that day, and that are not among the hosts; a landing that died is why, the "
+        "next one mends it",
+        "hosts",
+        gates=False,
+    ),
     Rule(
         "hosts_off_volume",
         "hosts with less than a tenth or more than ten times the events of their median day in four weeks",
