@@ -271,7 +271,8 @@ SUMMARIES: Final = (
     Column("writer", "string", False, "Who worded it", domain=("template", "model")),
     Column("facts_digest", "string", False, "The facts that it rests on", "hex"),
     Column("headline", "string", False, "The first sentence, values put in"),
-    Column("document", "string", False, "All sentences with their placeholders, as canonical JSON"),
+    Column("document", "string", False, "Sentences with their placeholders, what changed, how it was made (model, "
+           "digests, verdict, tokens), as canonical JSON"),
     Column("made_at", "timestamp", False, "When it was written", "µs"),
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ from pipelines.rollup_assets import ROLLUPS
 from pipelines.sealed_day import sealed_day
 from pipelines.settings import AlertSettings
 from pipelines.summaries.day import deliver, make_facts, write_summary
-from pipelines.summaries.template import TemplateWriter
+from pipelines.summaries.wording import writer_for
 from pipelines.tenant_loop import SHOWN
 from tenancy.database import Database
 from tenancy.hints import all_hints
@@ -171,8 +171,9 @@ def facts(
 def executive_summary(
     context: dg.AssetExecutionContext, platform: PlatformResource, facts: Tenants
 ) -> dg.MaterializeResult[Tenants]:
-    writer = TemplateWriter()
-    return for_day(context, platform, facts, lambda tables, day: write_summary(tables, day, writer))
+    return for_day(
+        context, platform, facts, lambda tables, day: write_summary(tables, day, writer_for(tables.db, tables.tenant))
+    )
 
 
 @dg.asset(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
+from kaimon.base.regions import require_us_model, require_us_region
 from kaimon.base.settings import HomeSettings
 
 
@@ -47,6 +48,42 @@ class PipelineSettings(HomeSettings):
     def outbox_path(self) -> Path:
         """Where summaries go."""
         return self.outbox or self.home / "outbox"
+
+
+class ModelSettings(HomeSettings):
+    """Which language model words summaries, for the tenants that let it, and how much patience it is given."""
+
+    summary_model: str | None = Field(
+        default=None,
+        description="Amazon Bedrock's id of the model that words summaries, or of its profile over regions of the "
+        "United States (`us.` or `us-gov.`); without it the template does.",
+    )
+    summary_model_region: str | None = Field(
+        default=None,
+        description="Region where the model is asked, in the United States; by default `KAIMON_AWS_REGION`.",
+    )
+    summary_model_max_tokens: int = Field(
+        default=1500, ge=200, le=8000, description="Tokens that one answer of the model may have."
+    )
+    summary_model_timeout_s: float = Field(
+        default=30.0, gt=0, le=120, description="Seconds in which an answer must be there; it is asked twice at most."
+    )
+    summary_model_failures: int = Field(
+        default=3, ge=1, description="Summaries in a row without a usable answer after which the model is left alone."
+    )
+    summary_model_pause_s: float = Field(
+        default=900.0, gt=0, description="Seconds for which it is left alone; then one summary tries it again."
+    )
+
+    @field_validator("summary_model")
+    @classmethod
+    def _model_in_the_united_states(cls, model: str | None) -> str | None:
+        return model and require_us_model(model)
+
+    @field_validator("summary_model_region")
+    @classmethod
+    def _in_the_united_states(cls, region: str | None) -> str | None:
+        return region and require_us_region(region)
 
 
 class DagsterSettings(HomeSettings):

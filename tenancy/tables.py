@@ -336,6 +336,16 @@ SUMMARY_RECIPIENTS: Final = Table(
     Column("bounces", Integer, nullable=False),
 )
 
+# How a service fares that every process shares: left alone until `open_until` after `failures` in a row.
+BREAKERS: Final = Table(
+    "breakers",
+    METADATA,
+    Column("name", String(200), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("open_until", UtcDateTime),
+    Column("changed_at", UtcDateTime, nullable=False),
+)
+
 # One row a recipient, period and revision: claimed before it is sent, so that a killed run is gone on with.
 SUMMARY_MAILS: Final = Table(
     "summary_mails",

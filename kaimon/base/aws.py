@@ -110,17 +110,27 @@ def endpoint_of(service: str, settings: AwsSettings) -> str | None:
         kaimon.base.regions.RegionError: it lies outside the configured region, or none is set.
     """
     region = require_us_region(settings.aws_region)
-    endpoint = (settings.aws_s3_endpoint_url if service == "s3" else None) or settings.aws_endpoint_url
+    own = {"s3": settings.aws_s3_endpoint_url, "bedrock-runtime": settings.aws_bedrock_endpoint_url}
+    endpoint = own.get(service) or settings.aws_endpoint_url
     return None if endpoint is None else require_us_endpoint(endpoint, region)
 
 
-def aws_client(service: str, settings: AwsSettings | None = None, credentials: Credentials | None = None) -> Any:
+def aws_client(
+    service: str,
+    settings: AwsSettings | None = None,
+    credentials: Credentials | None = None,
+    *,
+    read_s: float | None = None,
+    attempts: int | None = None,
+) -> Any:
     """Return boto3's client for a service, with bounded patience. It may be shared among threads.
 
     Args:
         service: as boto3 calls it: `kms`, `secretsmanager`, `s3`.
         settings: the region, and the endpoint if it is not AWS's own; from the environment if not given.
         credentials: of a session that was assumed; the environment's role if not given.
+        read_s: how long an answer may take to begin, seconds; the service's usual if not given.
+        attempts: how often a request is sent at most; the service's usual if not given.
 
     Raises:
         kaimon.base.regions.RegionError: no region is set, one outside the United States, or such an endpoint.
@@ -136,8 +146,8 @@ def aws_client(service: str, settings: AwsSettings | None = None, credentials: C
     s3 = service == "s3"
     config = Config(
         connect_timeout=_CONNECT_S,
-        read_timeout=_S3_READ_S if s3 else _READ_S,
-        retries={"mode": "standard", "total_max_attempts": _S3_ATTEMPTS if s3 else _ATTEMPTS},
+        read_timeout=read_s or (_S3_READ_S if s3 else _READ_S),
+        retries={"mode": "standard", "total_max_attempts": attempts or (_S3_ATTEMPTS if s3 else _ATTEMPTS)},
         max_pool_connections=32 if s3 else 10,
         # Names of buckets are no names of hosts on a stand-in.
         s3={"addressing_style": "path" if endpoint else "virtual", "us_east_1_regional_endpoint": "regional"},
@@ -175,6 +185,7 @@ def calling(what: str) -> Iterator[None]:
         AwsError: AWS said no.
     """
     from botocore import exceptions as boto  # type: ignore[import-untyped]
+    from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 
     try:
         yield
@@ -189,3 +200,6 @@ def calling(what: str) -> Iterator[None]:
         raise AwsAwayError(f"{what}: {error}") from error
     except boto.BotoCoreError as error:
         raise AwsError(f"{what}: {error}") from error
+    except ResponseParserError as error:
+        # Not what it raises elsewhere, and it repeats the answer.
+        raise AwsAwayError(f"{what}: the answer cannot be read") from error

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 US_REGIONS: Final = frozenset({"us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-east-1", "us-gov-west-1"})
 """Named one by one: a region that AWS opens tomorrow is let in by somebody who has looked where it lies."""
 
+MODEL_PROVIDERS: Final = frozenset({"ai21", "amazon", "anthropic", "cohere", "deepseek", "meta", "mistral", "openai"})
+"""With what an Amazon Bedrock model's id begins that is no profile over several regions."""
+
 _AWS_DOMAINS: Final = ("amazonaws.com", "api.aws")
 
 
@@ -51,6 +54,26 @@ def require_us_endpoint(url: str, region: str) -> str:
     if not named:
         raise RegionError(f"AWS endpoint {host!r} is not one of AWS in {region}")
     return url
+
+
+def require_us_model(model: str) -> str:
+    """Return `model` if asking it in a region of the United States keeps what is said there.
+
+    A model's own id is asked where the request goes. Of the profiles that spread requests over regions, those of the
+    United States alone are let in, by name: `global.` and whatever comes tomorrow are not.
+
+    Raises:
+        RegionError: it may be asked elsewhere, or nobody can say.
+    """
+    provider, dot, rest = model.partition(".")
+    if provider in {"us", "us-gov"}:
+        provider, dot, rest = rest.partition(".")
+    if provider not in MODEL_PROVIDERS or not dot or not rest:
+        raise RegionError(
+            f"model {model!r} may leave the United States; want a model's id, or a profile's that begins with us. or "
+            f"us-gov., of {', '.join(sorted(MODEL_PROVIDERS))}"
+        )
+    return model
 
 
 def require_https_or_here(url: str) -> str:

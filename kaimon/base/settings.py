@@ -56,6 +56,11 @@ class AwsSettings(HomeSettings):
         description="Address of S3 alone, where it is not that of the other services: an S3 endpoint of a VPC, or a "
         "stand-in on this machine.",
     )
+    aws_bedrock_endpoint_url: str | None = Field(
+        default=None,
+        description="Address of Amazon Bedrock's runtime alone, where it is not that of the other services: an "
+        "endpoint of a VPC, or a stand-in on this machine.",
+    )
 
     @field_validator("aws_region")
     @classmethod

@@ -27,6 +27,7 @@ from tenancy.people import person_of
 from tenancy.retention import kept, set_keep_days
 from tenancy.subscriptions import moment, subscription_in
 from tenancy.tenants import Terms, create_tenant, get_tenant, list_tenants, set_subscription, use_of
+from tenancy.wording import allow_model, model_allowed
 
 _DATE: Final = "2026-12-31, or 2026-12-31T18:00:00Z; UTC if it does not say."
 _LIMIT: Final = "`default` for the state's own"
@@ -121,6 +122,23 @@ def retention(
     print("all days are kept" if due.before is None else f"days from {due.before} on are kept: {tenant.keep_days} days")
     if due.erase_at is not None:
         print(f"all of it is erased at {moment(due.erase_at)}, if its subscription stays ended")
+
+
+@app.command()
+def wording(
+    tenant_id: Annotated[str, typer.Argument(help="The tenant.", metavar="ID")],
+    by: Annotated[str | None, typer.Option("--set", help="model or template.")] = None,
+) -> None:
+    """Show who words a tenant's summaries, or let a language model do so; without its leave the template does."""
+    if by not in {None, "model", "template"}:
+        raise typer.BadParameter("want model or template")
+    with database() as db:
+        if by is not None:
+            allow_model(db, tenant_id, allowed=by == "model")
+        elif get_tenant(db, tenant_id) is None:
+            raise ValueError(f"there is no tenant {tenant_id!r}")
+        allowed = model_allowed(db, tenant_id)
+    print("a model may word its summaries, where one is set" if allowed else "the template words its summaries")
 
 
 @app.command()

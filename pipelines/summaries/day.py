@@ -19,9 +19,8 @@ from pipelines.ledger_window import read_window
 from pipelines.summaries import outbox
 from pipelines.summaries.compose import changes, fill, page, plain
 from pipelines.summaries.document import Facts, canonical, digest, parse
-from pipelines.summaries.draft import Draft, Writer
+from pipelines.summaries.draft import Draft, Making, Writer
 from pipelines.summaries.facts import MEDIAN_DAYS, Day, build_facts, busiest
-from pipelines.summaries.guard import guard
 from pipelines.tables import Snapshot, TenantTables
 from pipelines.tenant_loop import Counts, SkipTenantError
 
@@ -29,10 +28,14 @@ PERIOD: Final = "day"
 
 
 class Telling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `summaries.document` holds: the draft with its placeholders, and what changed since the revision before."""
+    """What `summaries.document` holds: the draft with its placeholders, and what changed since the revision before.
+
+    `making` says how the draft came about; summaries of older versions do not have it.
+    """
 
     draft: Draft
     changes: list[tuple[str, str, str]]
+    making: Making | None = None
 
 
 def make_facts(tables: TenantTables, day: date) -> Counts:
@@ -62,12 +65,12 @@ def write_summary(tables: TenantTables, day: date, writer: Writer) -> Counts:
     if last is not None and last["facts_digest"] == digest(document):
         return {"revision": last["revision"], "new_revisions": 0}
     facts = parse(document)
-    draft = writer.write(facts)
-    guard(draft, facts)
+    written = writer.word(facts)
+    draft = written.draft
     told: list[Change] = []
     if last is not None:
         told = changes(parse(_facts_by_digest(snapshot, day, last["facts_digest"])), facts)
-    telling = Telling(draft, [(change.label, change.before, change.after) for change in told])
+    telling = Telling(draft, [(change.label, change.before, change.after) for change in told], written.making)
     revision = 1 if last is None else last["revision"] + 1
     row = {
         "period_start": day,

@@ -37,11 +37,40 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sections: list[Section]
 
 
-class Writer(Protocol):
-    """Words facts. A writer may fail or lie: its draft goes through `pipelines.summaries.guard` before use."""
+class Making(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a draft came about: digests and counts, never a word of a prompt or an answer.
 
-    def write(self, facts: Facts) -> Draft:
-        """Return a draft about these facts."""
+    `verdict` is `accepted` for a model's draft; for the template's it says why no model's was taken: `no_model`,
+    `switched_off`, `breaker_open`, `refused` (by the guard, for `reasons`), or what was wrong with the call. Digests
+    are SHA-256 in hex of the last prompt and answer; tokens are over all `attempts`.
+    """
+
+    verdict: str
+    model_id: str | None = None
+    prompt_digest: str | None = None
+    response_digest: str | None = None
+    reasons: list[str] = []
+    attempts: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A draft that has passed the guard, and how it came about."""
+
+    draft: Draft
+    making: Making
+
+
+class Writer(Protocol):
+    """Words facts. What comes back has passed `pipelines.summaries.guard`."""
+
+    def word(self, facts: Facts) -> Written:
+        """Return a draft about these facts.
+
+        Raises:
+            pipelines.summaries.guard.DraftRefusedError: the template itself broke a rule: a mistake of ours.
+        """
         ...
 
 

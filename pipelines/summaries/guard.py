@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import Final
 
+from pipelines.summaries.claims import claims
 from pipelines.summaries.document import Facts
 from pipelines.summaries.draft import PLACEHOLDER, SECTION_TITLES, Draft, sentences
 
@@ -13,21 +13,6 @@ MAX_SENTENCE: Final = 500
 MAX_SENTENCES: Final = 40
 _LINKS: Final = ("://", "www.", "mailto:")
 _MARKUP: Final = frozenset("<>`[]{}|\\*_#&=~^$")
-
-
-_NUMBERS: Final = re.compile(
-    r"\b(zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
-    r"|eighteen|nineteen|(twen|thir|for|fif|six|seven|eigh|nine)ty|hundreds?|thousands?|millions?|billions?|dozens?"
-    r"|twice|thrice|half|quarter|double|tripled?|percent)\b",
-    re.IGNORECASE,
-)
-_SOOTHING: Final = re.compile(
-    r"\b(all (is )?(quiet|well|clear|calm|good|fine)|nothing (happened|suspicious|unusual|to (see|worry|report))"
-    r"|no (threats?|incidents?|concerns?|risks?|problems?|issues?|findings?|cause|reason|need|signs?|evidence)"
-    r"|safe|secure|reassur\w*|harmless|benign|under control"
-    r"|business as usual|as expected|everything is|not? worr\w*)\b",
-    re.IGNORECASE,
-)
 
 
 class DraftRefusedError(Exception):
@@ -44,12 +29,11 @@ def guard(draft: Draft, facts: Facts) -> None:
     Raises:
         DraftRefusedError: sections out of order or empty, too long, an unknown reference, something that must be
             mentioned is not, or a digit, a link, markup or a control character outside a placeholder; of a model also
-            a number in words, and reassurance while a critical or high finding is open, the status is worse, or
-            something is not known.
+            what `pipelines.summaries.claims` refuses.
     """
     reasons = [*_shape(draft), *_references(draft, facts)]
     if draft.writer == "model":
-        reasons += _claims(draft, facts)
+        reasons += claims(draft, facts)
     for number, sentence in enumerate(sentences(draft)):
         words = PLACEHOLDER.sub("", sentence)
         reasons += [f"sentence {number}: {reason}" for reason in _words(sentence, words)]
@@ -87,20 +71,6 @@ def _references(draft: Draft, facts: Facts) -> list[str]:
         *(f"{len(unknown)} unknown references" for _ in range(bool(unknown))),
         *(f"does not mention {name}" for name in silent),
     ]
-
-
-def _claims(draft: Draft, facts: Facts) -> list[str]:
-    """What a model may not say: numbers in words ever, and that all is well while it is not known to be."""
-    grave = bool(facts.values["findings.urgent"].value) or facts.status == "worse"
-    gaps = any(facts.values[name].value for name in ("hours.unknown", "hours.partial", "accounting.unaccounted"))
-    reasons = []
-    for number, sentence in enumerate(sentences(draft)):
-        words = PLACEHOLDER.sub("", sentence)
-        if _NUMBERS.search(words):
-            reasons.append(f"sentence {number}: a number in words")
-        if (grave or gaps) and _SOOTHING.search(words):
-            reasons.append(f"sentence {number}: reassurance while it is not known to be well")
-    return reasons
 
 
 def _words(sentence: str, words: str) -> list[str]:

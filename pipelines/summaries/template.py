@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pipelines.summaries.document import Facts
-from pipelines.summaries.draft import Draft, Section, SectionKey
+from pipelines.summaries.draft import Draft, Making, Section, SectionKey, Written
+from pipelines.summaries.guard import guard
 
 
 class TemplateWriter:
     """Chooses sentences by the facts' values; writes none of them itself."""
+
+    def __init__(self, reason: str = "no_model") -> None:
+        """Take why no model writes: a `pipelines.summaries.draft.Making.verdict`."""
+        self.reason = reason
+
+    def word(self, facts: Facts) -> Written:
+        """Return a guarded draft about these facts."""
+        draft = self.write(facts)
+        guard(draft, facts)
+        return Written(draft, Making(self.reason))
 
     def write(self, facts: Facts) -> Draft:
         """Return a draft about these facts."""
