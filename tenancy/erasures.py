@@ -20,7 +20,7 @@ from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.leases import LeaseHeldError, take
-from tenancy.people import forget_strangers
+from tenancy.people import forget_logins, forget_strangers
 from tenancy.tables import (
     ENROLLMENT_TOKENS,
     ERASURES,
@@ -130,6 +130,7 @@ def remove_rows(db: Database, tenant_id: str) -> None:
             session.execute(delete(table).where(mine))
         if forgotten := forget_strangers(session, tenant_id):
             gone["people"] = {"names": forgotten}
+        forget_logins(session)
 
         def change(found: dict[str, Any]) -> None:
             found.setdefault("control", gone)

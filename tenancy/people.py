@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from tenancy.audit import CHAIN, append
 from tenancy.database import Database
-from tenancy.tables import AUDIT_RECORDS, PEOPLE, insert_into
+from tenancy.tables import AUDIT_RECORDS, LOGINS, MEMBERS, PEOPLE, PORTAL_SESSIONS, insert_into
 
 OPERATOR: Final = "login:"
 """What the name of somebody begins with who works on this machine; all others are customers' people."""
@@ -51,6 +51,8 @@ def forget_name(db: Database, person_id: str) -> None:
         if found.name is None:
             return
         session.execute(update(PEOPLE).where(mine).values(name=None))
+        for table in (LOGINS, PORTAL_SESSIONS):
+            session.execute(delete(table).where(table.c.person_id == person_id))
         append(db, session, CHAIN, "person.forget", person_id)
 
 
@@ -70,3 +72,13 @@ def forget_strangers(session: Session, chain: str) -> int:
             session.execute(update(PEOPLE).where(PEOPLE.c.person_id == person_id).values(name=None))
             forgotten += 1
     return forgotten
+
+
+def forget_logins(session: Session) -> None:
+    """Remove what the identity provider calls people who are nobody's members any more, and their sessions.
+
+    Who logs in again is known by a verified address, or anew.
+    """
+    members = select(MEMBERS.c.person_id)
+    for table in (LOGINS, PORTAL_SESSIONS):
+        session.execute(delete(table).where(table.c.person_id.not_in(members)))
