@@ -18,13 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.columns import table_schema
+from lake.implied import OF_BATCH, absent, column, constants_of, expressions
 from lake.schema import EVENT_LINE, EVENTS
 
 FIRST_SEQUENCE: Final = 1
 """The number of a node's first segment for a tenant; each next one is one more."""
 
-VERSION: Final = 1
-"""The form of a segment; a reader refuses another."""
+VERSION: Final = 2
+"""The form of a segment that is written; a reader refuses what it does not know."""
+
+_KNOWN: Final = (1, 2)
+"""The first form held every column of every row."""
 
 _METADATA: Final = b"kaimon.segment"
 _KEY: Final = re.compile(r"([a-z][a-z0-9-]{1,38}[a-z0-9])/(?!lease/)([a-z0-9]+(?:[_-][a-z0-9]+)*)/([0-9]{12})\.parquet")
@@ -109,6 +113,9 @@ class Segment:
     digest: str
     batches: list[BatchRecord] = dataclass_field(repr=False)
     data: bytes = dataclass_field(repr=False)
+    constants: dict[str, int | str | None] = dataclass_field(default_factory=dict, repr=False)
+    absent: tuple[str, ...] = dataclass_field(default=(), repr=False)
+    """Columns that the file does not hold, since constants and records imply them."""
 
     @property
     def height(self) -> int:
@@ -133,8 +140,18 @@ class Segment:
         Raises:
             SegmentError: the bytes are damaged.
         """
+        there = [name for name in _LANDING if name not in self.absent]
         try:
-            return pq.ParquetFile(pa.BufferReader(self.data), read_dictionary=_TEXTS).read(_LANDING)
+            texts = [name for name in _TEXTS if name not in self.absent]
+            rows = pq.ParquetFile(pa.BufferReader(self.data), read_dictionary=texts).read(there)
+            if not self.absent:
+                return rows
+            batch = rows["batch"].combine_chunks()
+            columns = [
+                column(name, self.batches, self.constants, batch) if name in self.absent else rows[name]
+                for name in _LANDING
+            ]
+            return pa.table(columns, _LANDING)
         except (pa.ArrowException, OSError) as error:
             raise SegmentError(f"{self.tenant}/{self.node}/{self.seq}: rows cannot be read: {error}") from error
 
@@ -151,7 +168,8 @@ class Segment:
         return self._rows().filter(pl.col("code").is_not_null()).select(_OWN_FRAME.names()).collect()
 
     def _rows(self) -> pl.LazyFrame:
-        return pl.scan_parquet(self.data, glob=False)
+        rows = pl.scan_parquet(self.data, glob=False)
+        return rows.with_columns(expressions(self.absent, self.batches, self.constants))
 
 
 def rows_of(events: pa.Table, lines: pa.Array[Any]) -> pa.Table:
@@ -194,6 +212,8 @@ def encode_segment(
 ) -> bytes:
     """Return a segment's bytes: Parquet, zstd 1 where it pays; the batches' headers are JSON in the file's metadata.
 
+    Columns that the headers imply, or that have one value throughout (`constants` beside the headers), are left out.
+
     Args:
         node: the ingest process.
         seq: the segment's number at that node for that tenant.
@@ -205,18 +225,31 @@ def encode_segment(
     """
     segment_key(tenant, node, seq)
     for record, rows, rejected in parts:
-        if rows.schema.names != ROWS.names or rows.schema.types != ROWS.types:
+        # As a rule they are equal in all, which costs a hundredth of looking at names and types.
+        if not rows.schema.equals(ROWS) and (rows.schema.names != ROWS.names or rows.schema.types != ROWS.types):
             raise ValueError(f"batch {record.batch_seq}: not rows of a batch")
         if rows.num_rows != record.rows or len(rejected) != record.rejected:
             raise ValueError(f"batch {record.batch_seq}: {rows.num_rows} rows and {len(rejected)} rejected lines")
-    table = _event_rows(parts)
+    constants: dict[str, int | str | None] = {}
     if any(rejected for _, _, rejected in parts):
+        # A refused line is a row without an event: these are few, and every column is there.
         rejects = _rejected_rows([rejected for _, _, rejected in parts])
-        table = pa.concat_tables([table.cast(_FILE), rejects])
-    head = {"version": VERSION, "tenant": tenant, "node": node, "seq": seq, "batches": [part[0] for part in parts]}
+        table = pa.concat_tables([_whole(_event_rows(parts), parts), rejects])
+    else:
+        table = _event_rows(parts)
+        constants = constants_of(table)
+        table = table.drop_columns(list(constants))
+    head = {
+        "version": VERSION,
+        "tenant": tenant,
+        "node": node,
+        "seq": seq,
+        "batches": [part[0] for part in parts],
+        "constants": constants,
+    }
     # A file of Python's would be called for every page, by a thread that waits for the interpreter each time.
     target = pa.BufferOutputStream()
-    with pq.ParquetWriter(target, table.schema, **_OPTIONS) as writer:
+    with pq.ParquetWriter(target, table.schema, **_options(table.schema.names)) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({_METADATA.decode(): msgspec.json.encode(head).decode()})
     data: bytes = target.getvalue().to_pybytes()
@@ -232,80 +265,76 @@ def read_segment(data: bytes) -> Segment:
     try:
         file = pq.ParquetFile(BytesIO(data))
         head = json.loads((file.metadata.metadata or {})[_METADATA])
-        if head["version"] != VERSION:
-            raise SegmentError(f"a segment of version {head['version']}; this program reads {VERSION}")
+        if head["version"] not in _KNOWN:
+            raise SegmentError(
+                f"a segment of version {head['version']}; this program reads {', '.join(map(str, _KNOWN))}"
+            )
         batches = [BatchRecord(**record) for record in head["batches"]]
+        constants = dict(head["constants"]) if head["version"] > 1 else {}
+        missing = tuple(absent(file.schema_arrow.names, _FILE.names, constants))
         digest = hashlib.sha256(data).hexdigest()
-        segment = Segment(head["tenant"], head["node"], head["seq"], digest, batches, data)
-        if file.schema_arrow.names != _FILE.names or file.metadata.num_rows != segment.height:
+        segment = Segment(head["tenant"], head["node"], head["seq"], digest, batches, data, constants, missing)
+        if missing and (head["version"] == 1 or any(record.rejected for record in batches)):
+            raise SegmentError(f"columns are missing: {', '.join(missing)}")
+        if file.metadata.num_rows != segment.height:
             raise SegmentError(f"{file.metadata.num_rows} rows where its batches say {segment.height}")
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise SegmentError(f"not a segment: {error}") from error
     return segment
 
 
-_OF_BATCH: Final[dict[str, pa.DataType]] = {
-    column.name: column.wire_type() for column in EVENTS if column.source in {"batch", "ingest"}
-}
-_OF_BATCH.pop("event_day")
 # A refused line is a row without an event, so here every event column may be null.
 _FILE: Final = pa.schema([*_OWN, *(field.with_nullable(True) for field in table_schema(EVENTS))])
-_FILE_TYPES: Final[dict[str, Any]] = dict(zip(_FILE.names, _FILE.types, strict=True))
 _OWN_FRAME: Final = pl.DataFrame(pa.schema(list(_OWN)).empty_table()).schema
 _TEXTS: Final = [column.name for column in EVENTS if column.kind == "string"]
 _LANDING: Final = ["batch", "line", *(column.name for column in EVENTS if column.name != "event_day")]
-_COUNTING: Final = ("line", "time", "monotonic_ns", "seq")
-"""Columns that run up: the differences are small, and a dictionary would be made in vain."""
-_SQUEEZED: Final = (
-    "code", "detail", "raw", "path", "target_path", "process", "exe", "container_id",
-    "pid", "inode", "process_start", "last_time",
-)  # fmt: skip
+_COUNTING: Final = frozenset({"line", "time", "last_time", "monotonic_ns", "seq", "pid", "process_start", "inode"})
+"""Columns that run up or take many values: the differences are small, or a dictionary would be made in vain."""
+_SQUEEZED: Final = frozenset({"code", "detail", "raw", "path", "target_path", "container_id"})
 """Columns that zstd still makes smaller; what the encoding leaves of the others is less than zstd's beginning costs."""
-_OPTIONS: Final[dict[str, Any]] = {
-    "compression": {name: "zstd" if name in _SQUEEZED else "none" for name in _FILE.names},
-    "compression_level": dict.fromkeys(_SQUEEZED, 1),
-    "use_dictionary": [name for name in _FILE.names if name not in _COUNTING],
-    "column_encoding": dict.fromkeys(_COUNTING, "DELTA_BINARY_PACKED"),
-    "write_statistics": False,
-    # Arrow's own copy of the schema would hold the headers a second time.
-    "store_schema": False,
-}
+
+
+def _options(names: Sequence[str]) -> dict[str, Any]:
+    """Return how a file with these columns is written."""
+    return {
+        "compression": {name: "zstd" if name in _SQUEEZED else "none" for name in names},
+        "compression_level": {name: 1 for name in names if name in _SQUEEZED},
+        "use_dictionary": [name for name in names if name not in _COUNTING],
+        "column_encoding": {name: "DELTA_BINARY_PACKED" for name in names if name in _COUNTING},
+        "write_statistics": False,
+        # Arrow's own copy of the schema would hold the headers a second time.
+        "store_schema": False,
+    }
 
 
 def _event_rows(parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]]) -> pa.Table:
-    """Return the event rows of all batches; a batch's texts are dictionaries, which cost nothing a row.
+    """Return the event rows of all batches, with their batch and line but without what the batches' records say.
 
     Columns without a null say so in their schema, and Parquet spends nothing on saying it row by row.
     """
     tables = [rows for _, rows, _ in parts]
     rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-    batch = pa.concat_arrays([pa.repeat(pa.scalar(n, pa.int32()), part[1].num_rows) for n, part in enumerate(parts)])
     given: dict[str, Any] = dict(zip(rows.schema.names, rows.columns, strict=True))
-    columns: list[Any] = []
-    fields: list[pa.Field[Any]] = []
-    for name, kind in _FILE_TYPES.items():
-        if name == "batch":
-            column: Any = batch
-        elif name in _OF_BATCH:
-            values = pa.array([getattr(record, name) for record, _, _ in parts], _OF_BATCH[name])
-            column = _spread(values, batch)
-            if pa.types.is_timestamp(kind):
-                column = column.cast(kind)
-        elif name in given:
-            column = given[name]
-        else:
-            column = pa.nulls(rows.num_rows, kind)
-        columns.append(column)
-        fields.append(pa.field(name, column.type, nullable=column.null_count > 0))
-    return pa.table(columns, schema=pa.schema(fields))
+    given["batch"] = pa.concat_arrays(
+        [pa.repeat(pa.scalar(n, pa.int32()), part[1].num_rows) for n, part in enumerate(parts)]
+    )
+    names = [name for name in _FILE.names if name in given and name != "event_day"]
+    fields = [pa.field(name, given[name].type, nullable=given[name].null_count > 0) for name in names]
+    return pa.table([given[name] for name in names], schema=pa.schema(fields))
 
 
-def _spread(values: pa.Array[Any], batch: pa.Array[Any]) -> pa.Array[Any]:
-    """Return each row's value, given each batch's and each row's batch."""
-    if not pa.types.is_string(values.type):
-        return values.take(batch)
-    distinct = values.dictionary_encode()
-    return pa.DictionaryArray.from_arrays(distinct.indices.take(batch), distinct.dictionary)
+def _whole(rows: pa.Table, parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]]) -> pa.Table:
+    """Return event rows with every column of a file."""
+    batch = rows["batch"].combine_chunks()
+    records = [record for record, _, _ in parts]
+    columns: dict[str, Any] = dict(zip(rows.schema.names, rows.columns, strict=True))
+    columns |= {name: column(name, records, {}, batch) for name in OF_BATCH}
+    columns["event_day"] = pa.chunked_array(
+        [chunk for _, part, _ in parts for chunk in part["event_day"].chunks], pa.date32()
+    )
+    nothing: Any = [pa.nulls(rows.num_rows, field.type) for field in _OWN[2:]]
+    columns |= dict(zip((field.name for field in _OWN[2:]), nothing, strict=True))
+    return pa.table([columns[name] for name in _FILE.names], _FILE.names).cast(_FILE)
 
 
 def _rejected_rows(rejected: Sequence[Sequence[Rejected]]) -> pa.Table:

@@ -65,8 +65,8 @@ SILENT = {
 """What touches bytes and leaves no record of its own, and why that is right."""
 
 PURE = {
-    "lake.checksum", "lake.columns", "lake.encoding", "lake.frames", "lake.lean", "lake.ocsf", "lake.schema",
-    "lake.describe", "lake.segments", "lake.settings", "lake.reporting", "lake.sandbox", "lake.buckets",
+    "lake.checksum", "lake.columns", "lake.encoding", "lake.frames", "lake.implied", "lake.lean", "lake.ocsf",
+    "lake.schema", "lake.describe", "lake.segments", "lake.settings", "lake.reporting", "lake.sandbox", "lake.buckets",
 }  # fmt: skip
 """Modules that are about bytes in memory; the sandbox, whose queries are reported by who starts it; the reporting."""
 

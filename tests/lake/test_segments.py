@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from types import ModuleType
 
 import polars as pl
@@ -9,8 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lake.columns import table_schema
 from lake.schema import EVENTS
-from lake.segments import SegmentError, encode_segment, parse_segment_key, read_segment, segment_key
+from lake.segments import (
+    BatchRecord,
+    Rejected,
+    Segment,
+    SegmentError,
+    encode_segment,
+    parse_segment_key,
+    read_segment,
+    segment_key,
+)
+
+OLD_TYPES = {
+    "batch": pa.int32(), "line": pa.int32(), "code": pa.string(), "detail": pa.string(), "raw": pa.binary(),
+    **{field.name: field.type for field in table_schema(EVENTS)},
+}  # fmt: skip
 
 
 def test_a_segment_comes_back_as_it_was_encoded(staging: ModuleType) -> None:
@@ -63,8 +79,67 @@ def test_what_is_not_a_segment_is_refused(staging: ModuleType) -> None:
     for bad in (b"", b"PAR1", data[:-9], data[: len(data) // 2], other.getvalue().to_pybytes()):
         with pytest.raises(SegmentError):
             read_segment(bad)
-    with pytest.raises(SegmentError, match="version 2"):
-        read_segment(data.replace(b'{"version":1', b'{"version":2', 1))
+    with pytest.raises(SegmentError, match="version 3"):
+        read_segment(data.replace(b'{"version":2', b'{"version":3', 1))
+
+
+def test_what_all_rows_share_is_kept_beside_them_and_comes_back(staging: ModuleType) -> None:
+    rows = tuple({"seq": seq, "user": "u", "result": None, "last_time": 5, "login_uid": None} for seq in range(4))
+    parts = [
+        staging.Batch(1, rows[:2]).part(),
+        staging.Batch(2, rows[2:], load="3" * 8 + "-3333-3333-3333-333333333333").part(),
+    ]
+    data = encode_segment("n1", 1, "acme", parts)
+    names = pq.ParquetFile(pa.BufferReader(data)).schema_arrow.names
+    assert {"batch", "line", "time", "path", "seq"} == set(names)
+    segment = read_segment(data)
+    events, table = segment.events, segment.table()
+    assert events["load_id"].to_list() == [record.load_id for record, _, _ in parts for _ in range(2)]
+    assert events["user"].to_list() == ["u"] * 4
+    assert events["result"].to_list() == [None] * 4
+    assert events["last_time"].cast(pl.Int64).to_list() == [5] * 4
+    assert events.schema == whole_segment(staging, parts).events.schema
+    frame = pl.DataFrame(pl.from_arrow(table))
+    assert frame.with_columns(pl.col(pl.Categorical).cast(pl.String)).equals(events.drop("event_day"))
+
+
+def test_a_segment_of_the_first_form_is_still_read(staging: ModuleType) -> None:
+    parts = [staging.batch(1).part(), staging.batch(2).part()]
+    new, old = read_segment(encode_segment("n1", 1, "acme", parts)), whole_segment(staging, parts)
+    assert old.absent == ()
+    assert old.batches == new.batches
+    assert old.events.equals(new.events)
+    assert old.table().schema.types == new.table().schema.types
+    assert old.table().to_pylist() == new.table().to_pylist()
+
+
+def test_a_file_whose_columns_nothing_implies_is_refused(staging: ModuleType) -> None:
+    data = encode_segment("n1", 1, "acme", [staging.batch(1).part()])
+    told = data.index(b'"constants":{') + len(b'"constants":{')
+    for was, lie in (
+        (b'"pid":7', b'"pix":7'),
+        (b'"pid":7', b'"seq":7'),
+        (b'"pid":7', b'"pid":"'),
+        (b'"cpu":0', b'"cpu":x'),
+    ):
+        at = data.index(was, told)
+        with pytest.raises(SegmentError):
+            read_segment(data[:at] + lie + data[at + len(was) :])
+
+
+def whole_segment(staging: ModuleType, parts: list[tuple[BatchRecord, pa.Table, list[Rejected]]]) -> Segment:
+    """Return a segment as it was written at first: every column of every row in the file."""
+    told = read_segment(encode_segment("n1", 1, "acme", parts)).events
+    own = [pl.lit(None, pl.String).alias("code"), pl.lit(None, pl.String).alias("detail")]
+    frame = told.with_columns(*own, pl.lit(None, pl.Binary).alias("raw"))
+    names = ["batch", "line", "code", "detail", "raw", *(column.name for column in EVENTS)]
+    head = {"version": 1, "tenant": "acme", "node": "n1", "seq": 1, "batches": [asdict(part[0]) for part in parts]}
+    rows = frame.select(names).to_arrow().cast(pa.schema([(name, OLD_TYPES[name]) for name in names]))
+    target = pa.BufferOutputStream()
+    with pq.ParquetWriter(target, rows.schema, store_schema=False) as writer:
+        writer.write_table(rows)
+        writer.add_key_value_metadata({"kaimon.segment": json.dumps(head)})
+    return read_segment(target.getvalue().to_pybytes())
 
 
 @pytest.mark.parametrize(
