@@ -15,6 +15,9 @@ turns in the same run. Prints one JSON object:
     half_load_batches_per_s         half of what one server took when it was sent as much as it takes (by the wall)
     ack_p50_ms, ack_p99_ms          from when a batch was due to its answer, at that rate
     idle_p50_ms, idle_p99_ms        the same with one batch at a time
+    quiet_p95_ms                    a tenant that sends 200 events ten times a second, alone
+    flooded_p95_ms                  the same while another tenant sends as much as is taken, 2,000 events a batch
+    flooded_p95_ratio               the latter over the former
     peak_rss_mib                    the largest of ingest's processes, at the end
 """
 
@@ -41,7 +44,7 @@ from typing import Any
 sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.support.ingest_bodies import ARROW, NDJSON, Host
-from benchmarks.support.ingest_load import Outcome, drive
+from benchmarks.support.ingest_load import Outcome, drive, drive_for
 from ingest.tls import ensure_development_tls
 from tenancy.database import open_database
 from tenancy.enrollment import create_token, enroll
@@ -117,11 +120,11 @@ class Bench:
     generator: ProcessPoolExecutor
     servers: dict[str, Server] = field(default_factory=dict)
 
-    def host(self) -> Host:
+    def host(self, tenant: str = "bench") -> Host:
         """Enroll a new host."""
         database = open_database(TenancySettings(home=self.home))
         try:
-            _, token = create_token(database, "bench")
+            _, token = create_token(database, tenant)
             made = enroll(database, token, "bench", {}, "0" * 8 + "-0000-0000-0000-" + "0" * 12, "0.1.0")
         finally:
             database.close()
@@ -134,6 +137,25 @@ class Bench:
         if set(outcome.statuses) != {200}:
             raise SystemExit(f"{server}: answers by status: {outcome.statuses}")
         return outcome
+
+    def flooded_p95_s(self, seconds: int) -> tuple[float, float]:
+        """Return the 95th percentile of a quiet tenant's latencies, alone and beside one that floods."""
+        rate, to = 10.0, self.servers["ingest"]
+        quiet, flood = self.host("quiet"), self.host("flood")
+        alone = self.send("ingest", quiet.requests(NDJSON, round(rate * seconds), SMALL), 4, rate)
+        beside = quiet.requests(NDJSON, round(rate * seconds), SMALL)
+        # The quiet one comes from a process of its own: a generator that is busy would be taken for a server that is.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
+            other.submit(drive, to.port, to.ca, quiet.requests(NDJSON, 1, SMALL), 1).result()
+            bodies = flood.requests(NDJSON, 200 * (seconds + 3), LARGE)
+            flooding = self.generator.submit(drive_for, to.port, to.ca, bodies, 4 * CONNECTIONS, seconds + 2.0)
+            time.sleep(1)
+            outcome = other.submit(drive, to.port, to.ca, beside, 4, rate).result()
+            if flooding.result().took_s < seconds + 1:
+                raise SystemExit("the flood ended before the quiet tenant had its answers")
+        if set(outcome.statuses) != {200}:
+            raise SystemExit(f"the quiet tenant's answers by status: {outcome.statuses}")
+        return _p95(alone.latencies_s), _p95(outcome.latencies_s)
 
     def events_per_cpu_s(self, server: str, kind: str, batches: int, size: int) -> float:
         """Return what a server takes for each second of its CPU."""
@@ -169,6 +191,7 @@ def measure(bench: Bench, rounds: int, events: int) -> dict[str, Any]:
     half = len(full.latencies_s) / full.took_s / 2
     loaded = bench.send("ingest", host.requests(NDJSON, max(events // LARGE, 100), LARGE), CONNECTIONS, half)
     idle = bench.send("ingest", host.requests(NDJSON, 30, LARGE), 1)
+    quiet_s, flooded_s = bench.flooded_p95_s(8 if rounds < 5 else 15)
     return {
         "events": events,
         "rounds": rounds,
@@ -182,8 +205,15 @@ def measure(bench: Bench, rounds: int, events: int) -> dict[str, Any]:
         "half_load_batches_per_s": round(half, 1),
         **_percentiles("ack", loaded),
         **_percentiles("idle", idle),
+        "quiet_p95_ms": round(quiet_s * 1000, 1),
+        "flooded_p95_ms": round(flooded_s * 1000, 1),
+        "flooded_p95_ratio": round(flooded_s / quiet_s, 2),
         "peak_rss_mib": round(bench.servers["ingest"].peak_rss_mib()),
     }
+
+
+def _p95(latencies_s: list[float]) -> float:
+    return statistics.quantiles(latencies_s, n=100, method="inclusive")[94]
 
 
 def _percentiles(name: str, outcome: Outcome) -> dict[str, float]:
@@ -205,7 +235,8 @@ def main() -> None:
     ):
         bench = Bench(Path(folder), generator)
         database = open_database(TenancySettings(home=bench.home))
-        create_tenant(database, "bench", subscription="active")
+        for tenant in ("bench", "quiet", "flood"):
+            create_tenant(database, tenant, subscription="active")
         database.close()
         commands = {
             "ingest": [str(KAIMON), "ingest", "serve"],

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
+import threading
 from typing import Final
 
 import zstandard
@@ -16,6 +17,7 @@ _DIGEST: Final = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):\s*(?=,|$)
 _UNDECLARED: Final = -1
 # A block of four bytes may hold 128 KiB, so this much input makes at most 16 MiB of output beyond the limit.
 _STEP_BYTES: Final = 512
+_OF_THREAD: Final = threading.local()
 
 
 def expected_digest(header: str | None) -> bytes:
@@ -67,17 +69,29 @@ def decompress(body: bytes, limit: int) -> bytes:
         Problem: 400 malformed_body, not exactly one whole frame; 413 too_large.
     """
     declared = declared_bytes(body, limit)
-    # A frame may ask for a window larger than its content; that memory is bounded too.
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << max(limit - 1, 1024).bit_length())
     try:
         if zstandard.frame_content_size(body) == _UNDECLARED:
-            return _decompress_in_steps(decompressor, body, limit)
-        opened = decompressor.decompress(body, max_output_size=declared, allow_extra_data=False)
+            # Not this thread's own: it would keep the memory of the largest window it ever saw.
+            return _decompress_in_steps(_new_decompressor(limit), body, limit)
+        opened = _decompressor(limit).decompress(body, max_output_size=declared, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise malformed(str(error)) from error
     if len(opened) != declared:
         raise malformed(f"{len(opened)} bytes decompressed, {declared} declared")
     return opened
+
+
+def _decompressor(limit: int) -> zstandard.ZstdDecompressor:
+    """Return this thread's: making one costs more than opening a small body."""
+    made: tuple[int, zstandard.ZstdDecompressor] | None = getattr(_OF_THREAD, "made", None)
+    if made is None or made[0] != limit:
+        made = _OF_THREAD.made = limit, _new_decompressor(limit)
+    return made[1]
+
+
+def _new_decompressor(limit: int) -> zstandard.ZstdDecompressor:
+    # A frame may ask for a window larger than its content; that memory is bounded too.
+    return zstandard.ZstdDecompressor(max_window_size=1 << max(limit - 1, 1024).bit_length())
 
 
 def _decompress_in_steps(decompressor: zstandard.ZstdDecompressor, body: bytes, limit: int) -> bytes:

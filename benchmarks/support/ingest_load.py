@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 
@@ -33,7 +34,9 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     return int(head[9:12])
 
 
-async def _drive(port: int, ca: Path, requests: list[bytes], connections: int, rate: float | None) -> Outcome:
+async def _drive(
+    port: int, ca: Path, requests: list[bytes], connections: int, rate: float | None, *, most_s: float = inf
+) -> Outcome:
     statuses: dict[int, int] = {}
     latencies: list[float] = []
     waiting = iter(enumerate(requests))
@@ -42,6 +45,8 @@ async def _drive(port: int, ca: Path, requests: list[bytes], connections: int, r
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for number, request in waiting:
+            if time.perf_counter() - began > most_s:
+                break
             due = began + number / rate if rate else time.perf_counter()
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
@@ -66,3 +71,8 @@ def drive(port: int, ca: Path, requests: list[bytes], connections: int, rate: fl
         rate: requests a second; as fast as the answers come if not given.
     """
     return asyncio.run(_drive(port, ca, requests, connections, rate))
+
+
+def drive_for(port: int, ca: Path, requests: list[bytes], connections: int, seconds: float) -> Outcome:
+    """Send requests as fast as the answers come, until there are no more or so many `seconds` have gone by."""
+    return asyncio.run(_drive(port, ca, requests, connections, None, most_s=seconds))

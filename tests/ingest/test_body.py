@@ -77,6 +77,14 @@ def test_a_bomb_takes_no_more_memory_than_the_limit_and_a_step(declared: bool) -
     assert peak < 32 << 20
 
 
+def test_a_body_is_opened_whatever_was_refused_before_it() -> None:
+    good = zstandard.compress(b"x" * 1000)
+    for bad in (good[:-1], good + b"y", good[:9] + b"\xff" * 9, zstandard.compress(b"x" * (LIMIT + 1))):
+        refusal(bad)
+        assert decompress(good, LIMIT) == b"x" * 1000
+    assert refusal(good, 999).status == 413
+
+
 def test_a_frame_that_lies_about_its_size_is_refused() -> None:
     frame = bytearray(zstandard.compress(b"x" * 1000))
     assert zstandard.frame_content_size(bytes(frame)) == 1000

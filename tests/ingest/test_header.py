@@ -92,6 +92,17 @@ def test_a_header_with_one_thing_wrong_is_refused(wire: ModuleType, path: str, v
     assert refused.value.detail
 
 
+def test_a_key_that_is_there_twice_is_refused_where_another_is_left_out(wire: ModuleType) -> None:
+    made = header(wire)
+    line = json.dumps(made, separators=(",", ":"))
+    assert '"previous_digest":null' in line
+    assert read_header(line.encode()).previous_digest is None
+    twice = line.replace('"previous_digest":null', f'"boot_id":"{made["boot_id"]}"')
+    with pytest.raises(Problem) as refused:
+        read_header(twice.encode())
+    assert "there twice" in str(refused.value.detail)
+
+
 def test_a_cpu_or_a_key_that_is_there_twice_is_refused(wire: ModuleType) -> None:
     made = header(wire)
     made["cpus"] *= 2
