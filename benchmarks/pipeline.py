@@ -54,9 +54,8 @@ BATCH_ROWS, BATCHES_A_SEGMENT = 5_000, 20
 LOST = dict.fromkeys(("ring", "scratch", "shed", "refused", "evicted"), 0)
 
 
-def event_rows(first: int, now: int, rng: np.random.Generator) -> pa.Table:
+def event_rows(first: int, now: int, rng: np.random.Generator, count: int = BATCH_ROWS) -> pa.Table:
     """Return one batch's rows: paths like a busy host's, some thousands of files of a few hundred folders."""
-    count = BATCH_ROWS
     folder, name = rng.zipf(1.3, count) % 400, rng.integers(0, 40, count)
     given: dict[str, Any] = {
         "time": np.arange(now, now + count) - count,
@@ -78,26 +77,31 @@ def event_rows(first: int, now: int, rng: np.random.Generator) -> pa.Table:
     return rows_of(pa.table(columns, schema=EVENT_LINE), pa.array(np.arange(2, count + 2), pa.int32()))
 
 
+def batch_record(batch: int, first: int, table: pa.Table, now: int) -> BatchRecord:
+    """Return the header of one host's batch, whose rows are numbered from `first` on."""
+    count = table.num_rows
+    cpu = {"cpu": 0, "seen": first + count, "filtered": 0, "next_seq": first + count, "pending": 0}
+    return BatchRecord(
+        agent_id="agt_0123456789abcdef", hostname="bench", claimed_hostname="bench",
+        boot_id="00000000-0000-0000-0000-000000000000", load_id="00000000-0000-0000-0000-000000000001",
+        batch_seq=batch, digest=f"{batch:064x}", previous_digest=None, agent_version="0.1.0",
+        capture_mode="sys_exit", blind_spots=[], host={"os": None, "kernel": None, "arch": None, "cloud": None},
+        counters=[cpu | {"lost_rows": LOST, "lost_events": LOST}], final=False, sent_at=now, received_at=now,
+        rows=count, occurrences=count, rejected=0, first_time=now - count, last_time=now,
+    )  # fmt: skip
+
+
 def stage(settings: LakeSettings, tenant: str, rows: int) -> None:
     """Stage `rows` events of one host as segments of one node."""
     rng, store, now = np.random.default_rng(7), open_store("staging", settings), time.time_ns() // 1000
     done, batch, seq = 0, 0, FIRST_SEQUENCE
     while done < rows:
-        parts = []
+        parts: list[tuple[BatchRecord, pa.Table, list[Any]]] = []
         for _ in range(BATCHES_A_SEGMENT):
             batch += 1
             table = event_rows(done, now, rng)
+            parts.append((batch_record(batch, done, table, now), table, []))
             done += table.num_rows
-            cpu = {"cpu": 0, "seen": done, "filtered": 0, "next_seq": done, "pending": 0}
-            record = BatchRecord(
-                agent_id="agt_0123456789abcdef", hostname="bench", claimed_hostname="bench",
-                boot_id="00000000-0000-0000-0000-000000000000", load_id="00000000-0000-0000-0000-000000000001",
-                batch_seq=batch, digest=f"{batch:064x}", previous_digest=None, agent_version="0.1.0",
-                capture_mode="sys_exit", blind_spots=[], host={"os": None, "kernel": None, "arch": None, "cloud": None},
-                counters=[cpu | {"lost_rows": LOST, "lost_events": LOST}], final=False, sent_at=now, received_at=now,
-                rows=table.num_rows, occurrences=table.num_rows, rejected=0, first_time=now - BATCH_ROWS, last_time=now,
-            )  # fmt: skip
-            parts.append((record, table, []))
         store.put_new(segment_key(tenant, "bench", seq), encode_segment("bench", seq, tenant, parts))
         seq += 1
 

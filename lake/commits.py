@@ -29,10 +29,11 @@ from lake.conditional import require_fit_once
 from lake.durable import sync_file, sync_folder
 from lake.files import DataFile, StoredFile, files_of, paths_in
 from lake.frames import to_rows
+from lake.reads import frame_of, span_of
 from lake.schema import TABLES
 from lake.settings import LakeSettings
 from lake.stores import local_folder, open_store
-from lake.tables import create_table, silent_table, table_uri
+from lake.tables import create_table, renew, silent_table, table_uri
 
 LEASE: Final = "lease"
 """The app id under which every commit carries its writer's fence; no node has this name."""
@@ -40,6 +41,8 @@ LEASE: Final = "lease"
 _NAME: Final = "kaimon_commit"
 """Under which a commit says which it is: one that met itself is known again."""
 _ATTEMPTS: Final = 5
+_KEPT_S: Final = 300.0
+"""How long a handle is used: less than the least that a session lasts of which it has the credentials."""
 _Act = Callable[[DeltaTable, CommitProperties], object]
 
 
@@ -68,12 +71,20 @@ class Writer:
         self.tenant = tenant
         self.fence = fence
         self.settings = settings or LakeSettings()
+        self._handles: dict[str, DeltaTable] = {}
+        self._until: dict[str, float] = {}
 
     def versions(self, table: str, nodes: Iterable[str]) -> dict[str, int]:
         """Return the last sequence that a table's commits carry for each node; 0 where none does."""
         with accessing("storage", "lake.open", self.tenant, table):
-            handle = silent_table(self.tenant, table, self.settings)
+            handle = self._kept(table)
         return {node: _version(handle, node) for node in nodes}
+
+    def scan(self, table: str, first_day: date | None = None, last_day: date | None = None) -> pl.LazyFrame:
+        """Return a table as it is now, as `lake.reads.scan` does."""
+        with accessing("storage", "lake.read", self.tenant, span_of(table, first_day, last_day)):
+            handle = self._kept(table)
+        return frame_of(handle, self.tenant, table, (first_day, last_day), self.settings)
 
     def append(
         self,
@@ -97,7 +108,10 @@ class Writer:
         """
         with accessing("storage", "lake.append", self.tenant, table) as told:
             told.count = frame.height
-            return self._append(table, _rows(to_rows(frame, table), mode="append"), versions, expected)
+            # Without rows the same commit, but for what delta-rs does to write no file.
+            rows = to_rows(frame, table)
+            act = _rows(rows, mode="append") if rows.num_rows else _actions(table, [])
+            return self._append(table, act, versions, expected)
 
     def append_files(
         self,
@@ -224,13 +238,31 @@ class Writer:
     ) -> DeltaTable:
         """Return a fresh handle through which this writer may write."""
         require_fit_once("lake", self.settings)
-        handle = create_table(self.tenant, table, self.settings)
+        handle = self._take(table) or create_table(self.tenant, table, self.settings)
         if (newest := _version(handle, LEASE)) > self.fence:
             raise StaleLeaseError(f"{table}: fence {self.fence}, but {newest} has written")
         for node, sequence in (versions or {}).items():
             stands = _version(handle, node)
             if stands >= sequence or (expected is not None and stands != expected.get(node, 0)):
                 raise CommitConflictError(f"{table}: node {node} stands at {stands}, not where {sequence} follows")
+        return handle
+
+    def _take(self, table: str) -> DeltaTable | None:
+        """Return a table as it is now, through a handle that nobody else has; None if nothing was ever written to it.
+
+        A handle is kept from one use to the next, for a writer looks at each table again and again. One that missed a
+        commit does no harm: what is written through it conflicts with what it missed.
+        """
+        kept, now = self._handles.pop(table, None), time.monotonic()
+        if kept is not None and now < self._until[table]:
+            return renew(kept)
+        self._until[table] = now + _KEPT_S
+        return silent_table(self.tenant, table, self.settings)
+
+    def _kept(self, table: str) -> DeltaTable | None:
+        handle = self._take(table)
+        if handle is not None:
+            self._handles[table] = handle
         return handle
 
     def _write(self, handle: DeltaTable, table: str, act: _Act, versions: Mapping[str, int] | None) -> int:
@@ -240,6 +272,7 @@ class Writer:
         try:
             act(handle, CommitProperties(custom_metadata={_NAME: name}, app_transactions=marks))
             version = handle.version()
+            self._handles[table] = handle
         except (DeltaError, OSError):
             # An answer that was lost: what delta-rs tried again met its own commit, or gave up not knowing.
             found = self._version_of(table, name, before)

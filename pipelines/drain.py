@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from datetime import UTC, datetime
 
 from kaimon.base.logs import get_logger
 from lake.settings import LakeSettings
 from lake.stores import Store, open_store
-from pipelines.landing.land import Landed, land_tenant, pending_tenants
+from pipelines.landing.land import GROUP_ROWS, Landed, land_tenant, pending_tenants
 from pipelines.settings import PipelineSettings
 from pipelines.tenant_loop import Counts, Outcome
 from tenancy.database import Database
@@ -38,65 +40,79 @@ def drain(
 
     Tenants come from the hints that landing has not taken back yet, and every `landing_listing_s` from a full
     listing of the staging store. A tenant that fails is tried again after 10 s; its error never stops the others.
+    Several land at once (`landing_at_once`), each under a lease of its own; a group's rows are shared out among them.
     """
     store = open_store("staging", lake)
-    counts: dict[str, Counter[str]] = {}
-    clones: dict[str, set[str]] = {}
-    failed: dict[str, str] = {}
+    told = _Told()
     not_before: dict[str, float] = {}
     began = time.monotonic()
     last_work, next_listing = began, began
-    while not should_stop():
-        now = time.monotonic()
-        if now - began > settings.landing_limit_s:
-            break
-        listing = now >= next_listing
-        if listing:
-            next_listing = now + settings.landing_listing_s
-        worked = False
-        for tenant in pending_tenants(db, store, None if listing else _EVER):
-            if not_before.get(tenant, 0) > time.monotonic() or should_stop():
-                continue
-            landed = _land(db, tenant, holder, lake, should_stop, listing=listing, failed=failed)
-            if landed is None or landed.held_elsewhere:
-                not_before[tenant] = time.monotonic() + _BACKOFF_S
-                continue
-            not_before.pop(tenant, None)
-            clones.setdefault(tenant, set()).update(landed.clones)
-            if landed.segments:
-                worked = True
-                counts.setdefault(tenant, Counter()).update(_counts(landed))
-        if worked:
-            last_work = time.monotonic()
-        elif time.monotonic() - last_work >= settings.landing_idle_s:
-            break
-        else:
-            time.sleep(settings.landing_poll_s)
-    return Outcome(
-        done={tenant: dict(count) for tenant, count in sorted(counts.items())},
-        failed=failed,
-        clones={tenant: sorted(agents) for tenant, agents in sorted(clones.items()) if agents},
-    )
+    group_rows = max(1, GROUP_ROWS // settings.landing_at_once)
+    with ThreadPoolExecutor(settings.landing_at_once, "landing") as workers:
+        while not should_stop():
+            now = time.monotonic()
+            if now - began > settings.landing_limit_s:
+                break
+            listing = now >= next_listing
+            if listing:
+                next_listing = now + settings.landing_listing_s
+
+            def land(tenant: str, listing: bool = listing) -> Landed:
+                if should_stop():
+                    return Landed(tenant)
+                return land_tenant(db, tenant, holder, lake, should_stop, listing=listing, group_rows=group_rows)
+
+            tenants = pending_tenants(db, store, None if listing else _EVER)
+            waiting = [tenant for tenant in tenants if not_before.get(tenant, 0) <= time.monotonic()]
+            # Each in the caller's context: it says who acts.
+            begun = {workers.submit(copy_context().run, land, tenant): tenant for tenant in waiting}
+            worked = False
+            for future in as_completed(begun):
+                tenant = begun[future]
+                landed = told.take(tenant, future)
+                if landed is None or landed.held_elsewhere:
+                    not_before[tenant] = time.monotonic() + _BACKOFF_S
+                else:
+                    not_before.pop(tenant, None)
+                    worked = worked or landed.segments > 0
+            if worked:
+                last_work = time.monotonic()
+            elif time.monotonic() - last_work >= settings.landing_idle_s:
+                break
+            else:
+                time.sleep(settings.landing_poll_s)
+    return told.outcome()
 
 
-def _land(
-    db: Database,
-    tenant: str,
-    holder: str,
-    lake: LakeSettings,
-    should_stop: Callable[[], bool],
-    *,
-    listing: bool,
-    failed: dict[str, str],
-) -> Landed | None:
-    try:
-        landed = land_tenant(db, tenant, holder, lake, should_stop, listing=listing)
-    except Exception as error:  # noqa: BLE001 - held apart, logged, and the others go on
-        _log.exception("landing_failed", tenant=tenant)
-        failed[tenant] = type(error).__name__
-        return None
-    failed.pop(tenant, None)
-    return landed
+class _Told:
+    """What became of the tenants so far. Used by one thread, that of the run."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counter[str]] = {}
+        self.clones: dict[str, set[str]] = {}
+        self.failed: dict[str, str] = {}
+
+    def take(self, tenant: str, future: Future[Landed]) -> Landed | None:
+        """Count what landed and return it; None, logged and held apart, if it failed."""
+        try:
+            landed = future.result()
+        except Exception as error:  # noqa: BLE001 - the others go on
+            _log.exception("landing_failed", tenant=tenant)
+            self.failed[tenant] = type(error).__name__
+            return None
+        self.failed.pop(tenant, None)
+        if not landed.held_elsewhere:
+            self.clones.setdefault(tenant, set()).update(landed.clones)
+        if landed.segments:
+            self.counts.setdefault(tenant, Counter()).update(_counts(landed))
+        return landed
+
+    def outcome(self) -> Outcome:
+        return Outcome(
+            done={tenant: dict(count) for tenant, count in sorted(self.counts.items())},
+            failed=self.failed,
+            clones={tenant: sorted(agents) for tenant, agents in sorted(self.clones.items()) if agents},
+        )
 
 
 def _counts(landed: Landed) -> Counts:

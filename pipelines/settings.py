@@ -28,6 +28,13 @@ class PipelineSettings(HomeSettings):
     landing_listing_s: float = Field(
         default=600.0, gt=0, description="Seconds between two full listings of the staging store, which is the truth."
     )
+    landing_at_once: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Tenants that a landing run lands at the same time. They share the rows that it holds in memory; "
+        "more of them help where storage is slow to answer, as S3 is.",
+    )
     sensor_interval_s: int = Field(
         default=5, ge=1, description="Seconds between two looks of the sensor that starts landing runs."
     )

@@ -57,10 +57,12 @@ def staged_since(db: Database, moment: datetime) -> list[Hint]:
         return [Hint(*row) for row in rows]
 
 
-def all_hints(db: Database) -> list[Hint]:
-    """Return every hint, by tenant and node."""
+def all_hints(db: Database, tenant_id: str | None = None) -> list[Hint]:
+    """Return every hint, or every one of a tenant, by tenant and node."""
+    wanted = select_record(Hint, STAGED_HINTS)
+    if tenant_id is not None:
+        wanted = wanted.where(STAGED_HINTS.c.tenant_id == tenant_id)
     with db.reading() as session:
-        wanted = select_record(Hint, STAGED_HINTS)
         rows = session.execute(wanted.order_by(STAGED_HINTS.c.tenant_id, STAGED_HINTS.c.node))
         return [Hint(*row) for row in rows]
 

@@ -58,5 +58,5 @@ def unlanded_nodes(tables: TenantTables, day: date) -> int:
     """Count the nodes of which something that may be of the day, or of one before, waits for landing for too long."""
     now, end = tables.db.clock(), datetime.combine(day + timedelta(days=1), time(), UTC)
     stale = now - timedelta(seconds=AlertSettings().alert_stale_s)
-    since = [hint.since or hint.updated_at for hint in all_hints(tables.db) if hint.tenant_id == tables.tenant]
+    since = [hint.since or hint.updated_at for hint in all_hints(tables.db, tables.tenant)]
     return sum(moment < min(stale, end) for moment in since)

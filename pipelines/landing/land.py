@@ -16,7 +16,6 @@ from kaimon.base.logs import get_logger
 from lake.commits import CommitConflictError, StaleLeaseError, Writer, lease_name
 from lake.encoding import encode
 from lake.files import DataFile, put_file
-from lake.reads import scan
 from lake.segments import Segment, SegmentError
 from lake.settings import LakeSettings
 from lake.stores import Store, open_store
@@ -89,6 +88,7 @@ def land_tenant(
     should_stop: Callable[[], bool] | None = None,
     *,
     listing: bool = True,
+    group_rows: int | None = None,
 ) -> Landed:
     """Land what a tenant has staged.
 
@@ -99,6 +99,7 @@ def land_tenant(
         settings: where the stores are.
         should_stop: asked between groups; what is committed by then stays.
         listing: find segments by listing the store, which is the truth; else by hints alone, which is cheaper.
+        group_rows: rows landed together at most, but for a segment that has more; `GROUP_ROWS` if not given.
 
     Returns:
         What landed; nothing, with `held_elsewhere`, if another run has the tenant.
@@ -111,7 +112,7 @@ def land_tenant(
     """
     try:
         with held_lease(db, lease_name(tenant), holder, db.settings.lease_ttl_s) as lease:
-            landing = _Landing(db, tenant, lease, settings or LakeSettings(), listing)
+            landing = _Landing(db, tenant, lease, settings or LakeSettings(), listing, group_rows or GROUP_ROWS)
             with accessing("run", "land", tenant) as told:
                 landed = landing.run(should_stop or (lambda: False))
                 told.count = landed.rows
@@ -136,12 +137,15 @@ def pending_tenants(db: Database, store: Store, since: datetime | None = None) -
 class _Landing:
     """One run for one tenant under one lease."""
 
-    def __init__(self, db: Database, tenant: str, lease: HeldLease, settings: LakeSettings, listing: bool) -> None:
+    def __init__(  # noqa: PLR0917 - what a run is
+        self, db: Database, tenant: str, lease: HeldLease, settings: LakeSettings, listing: bool, group_rows: int
+    ) -> None:
         self.db = db
         self.tenant = tenant
         self.lease = lease
         self.settings = settings
         self.listing = listing
+        self.group_rows = group_rows
         self.store = open_store("staging", settings)
         self.writer = Writer(tenant, lease.fence, settings)
         self.landed = Landed(tenant)
@@ -150,8 +154,7 @@ class _Landing:
         """Repair, then land; begin again where another commit came between."""
         for attempt in range(1, _DECISIONS + 1):
             try:
-                self._repair()
-                self._land(should_stop)
+                self._land(self._repair(), should_stop)
                 break
             except CommitConflictError:
                 if attempt == _DECISIONS:
@@ -167,11 +170,10 @@ class _Landing:
         """
         return self.store.prefixes(self.tenant)
 
-    def _land(self, should_stop: Callable[[], bool]) -> None:
-        standing = self.writer.versions("batches", self._nodes())
+    def _land(self, standing: dict[str, int], should_stop: Callable[[], bool]) -> None:
         if should_stop():
             return
-        for group in _groups(read_runs(self.store, self.tenant, self._runs(standing))):
+        for group in _groups(read_runs(self.store, self.tenant, self._runs(standing)), self.group_rows):
             todo = self._plan(group)
             before = {node: standing[node] for node in todo.targets}
             self._commit(todo, before, "events", "quarantine", "batches")
@@ -184,12 +186,12 @@ class _Landing:
         """Return what each node has staged beyond where it stands."""
         if self.listing:
             return {node: staged_run(self.store, self.tenant, node, landed) for node, landed in standing.items()}
-        hints = [hint for hint in all_hints(self.db) if hint.tenant_id == self.tenant and hint.node in standing]
+        hints = [hint for hint in all_hints(self.db, self.tenant) if hint.node in standing]
         return {hint.node: range(standing[hint.node] + 1, hint.seq + 1) for hint in hints}
 
     def _plan(self, group: list[Segment]) -> Plan:
         records = [record for segment in group for record in segment.batches]
-        known = landed_digests(self.tenant, records, self.settings)
+        known = landed_digests(self.writer.scan("batches"), records)
         return plan(group, known, self.db.clock())
 
     def _commit(self, todo: Plan, before: Mapping[str, int], *tables: str) -> None:
@@ -233,7 +235,7 @@ class _Landing:
         mark_open(self.db, self.tenant, days)
         self.landed.days |= days
         alarm_of_conflicts(self.db, self.tenant, batches)
-        known = scan(self.tenant, "hosts", settings=self.settings).collect()
+        known = self.writer.scan("hosts").collect()
         self._look_for_clones(known, batches)
         self.landed.renamed |= set(alarm_of_renames(self.db, self.tenant, find_renames(known, batches)))
         self._hold()
@@ -251,7 +253,7 @@ class _Landing:
         if not (agents := suspects(hosts, batches)):
             return
         arrived: list[date] = batches["received_day"].to_list()
-        near = scan(self.tenant, "batches", min(arrived) - _DAY, max(arrived) + _DAY, self.settings)
+        near = self.writer.scan("batches", min(arrived) - _DAY, max(arrived) + _DAY)
         ledger = near.filter(pl.col("agent_id").is_in(agents)).collect()
         self.landed.clones |= set(alarm_of_clones(self.db, self.tenant, find_clones(ledger)))
 
@@ -260,8 +262,12 @@ class _Landing:
         if self.lease.lost.is_set():
             raise StaleLeaseError(f"{self.tenant}: the lease was lost")
 
-    def _repair(self) -> None:
-        """Finish what a run that died has begun: afterwards every table stands where `batches` stands."""
+    def _repair(self) -> dict[str, int]:
+        """Finish what a run that died has begun: afterwards every table stands where `batches` stands.
+
+        Returns:
+            Where that is: the last landed sequence of every node.
+        """
         nodes = self._nodes()
         stand = {table: self.writer.versions(table, nodes) for table in ("events", "quarantine", "batches", "hosts")}
         begun = {node: stand["events"][node] for node in nodes if stand["events"][node] != stand["batches"][node]}
@@ -279,6 +285,7 @@ class _Landing:
             before = {node: stand["hosts"][node] for node in lagging}
             batches = self._ledger(before, lagging)
             self._finish(lagging, before, batches, batch_days(batches) | self._event_days(batches))
+        return stand["batches"]
 
     def _resume(self, begun: dict[str, int], before: dict[str, int], apart: dict[str, int]) -> None:
         """Finish a group whose rows are in `events`: the same segments and ledger give the same rows."""
@@ -305,7 +312,7 @@ class _Landing:
         """Hold what a dead run committed against what this one would have: `len` rows for each of the other columns."""
         key = [name for name in planned.columns if name != "len"]
         wanted = planned.sort(key)
-        rows = scan(self.tenant, table, first_day, settings=self.settings)
+        rows = self.writer.scan(table, first_day)
         rows = rows.join(wanted.lazy().select(key), on=key, how="semi")
         there = rows.group_by(key).len().sort(key).collect()
         if not there.equals(wanted):
@@ -318,11 +325,11 @@ class _Landing:
         span = pl.any_horizontal(
             (pl.col("node") == node) & pl.col("segment_seq").is_between(after[node] + 1, upto[node]) for node in upto
         )
-        return scan(self.tenant, "batches", settings=self.settings).filter(span).collect()
+        return self.writer.scan("batches").filter(span).collect()
 
     def _event_days(self, batches: pl.DataFrame) -> set[date]:
         """Return the days of these batches' rows in `events`."""
-        rows = scan(self.tenant, "events", _first_day(batches), settings=self.settings)
+        rows = self.writer.scan("events", _first_day(batches))
         rows = rows.join(batches.lazy().select(_BATCH), on=_BATCH, how="semi")
         return set(rows.select(pl.col("event_day").unique()).collect()["event_day"].to_list())
 
@@ -335,12 +342,12 @@ def _first_day(batches: pl.DataFrame) -> date:
     return min([arrived - BEHIND - timedelta(days=1), *let_out])
 
 
-def _groups(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+def _groups(segments: Iterable[Segment], most: int) -> Iterator[list[Segment]]:
     """Cut segments into groups that fit in memory, in order."""
     group: list[Segment] = []
     rows = 0
     for segment in segments:
-        if group and (rows + segment.height > GROUP_ROWS or len(group) >= GROUP_SEGMENTS):
+        if group and (rows + segment.height > most or len(group) >= GROUP_SEGMENTS):
             yield group
             group, rows = [], 0
         group.append(segment)

@@ -10,9 +10,7 @@ import polars as pl
 
 from kaimon.base.clock import to_micros
 from lake.frames import frame_schema
-from lake.reads import scan
 from lake.segments import BatchRecord, Segment
-from lake.settings import LakeSettings
 
 Identity = tuple[str, str, int]
 Outcome = Literal["landed", "duplicate", "conflict", "replayed"]
@@ -21,7 +19,7 @@ _LAST_MOMENT: Final = to_micros(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
 """An agent's clock may say anything; later than this no reader's calendar goes."""
 
 
-def landed_digests(tenant: str, records: Iterable[BatchRecord], settings: LakeSettings) -> dict[Identity, str]:
+def landed_digests(ledger: pl.LazyFrame, records: Iterable[BatchRecord]) -> dict[Identity, str]:
     """Return the digest under which each of these batches has landed already, by identity.
 
     Asked of the set of landed batches, never of a high-water mark: two nodes' listings are no snapshot, and batch 8
@@ -33,8 +31,7 @@ def landed_digests(tenant: str, records: Iterable[BatchRecord], settings: LakeSe
     numbers = [number for _, _, number in wanted]
     # The bounds let Delta's statistics leave whole files shut.
     frame = (
-        scan(tenant, "batches", settings=settings)
-        .filter(
+        ledger.filter(
             pl.col("outcome") == "landed",
             pl.col("batch_seq").is_between(min(numbers), max(numbers)),
             pl.col("load_id").is_in(list({load for _, load, _ in wanted})),

@@ -142,6 +142,18 @@ def test_an_append_is_tried_again_after_a_commit_that_changed_nothing_it_rests_o
     assert there(settings) == [1, 1, 2]
 
 
+def test_a_writer_that_looks_again_sees_what_another_has_committed(settings: LakeSettings) -> None:
+    writer = Writer("acme", 1, settings)
+    assert writer.scan("deliveries").collect().is_empty()
+    writer.append("deliveries", rows(1), {"n1": 1})
+    assert writer.scan("deliveries").collect()["revision"].to_list() == [1]
+    Writer("acme", 2, settings).append("deliveries", rows(2), {"n1": 2})
+    assert writer.versions("deliveries", ["n1"]) == {"n1": 2}
+    assert sorted(writer.scan("deliveries").collect()["revision"]) == [1, 2]
+    with pytest.raises(StaleLeaseError):
+        writer.append("deliveries", rows(3), {"n1": 3})
+
+
 def test_a_replacement_is_never_tried_again(settings: LakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer("acme", 1, settings)
     writer.append("deliveries", rows(1))

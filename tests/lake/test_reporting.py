@@ -57,6 +57,8 @@ SILENT = {
     "lake.conditional.require_fit_once": "require_fit, of a store in S3",
     "lake.sessions.assume": "touches no object; reports by itself that it assumes",
     "lake.tables.silent_table": "for accesses that say themselves what they do",
+    "lake.tables.renew": "as above",
+    "lake.reads.frame_of": "of a table that is open: scan and Writer.scan report it",
     "lake.ordering.pieces_in_order": "sorts what it is given; its runs are scratch files, gone when it ends",
     "lake.durable.sync_file": "one step of a commit, which is reported",
     "lake.durable.sync_folder": "as above",
@@ -82,7 +84,7 @@ PURE_FUNCTIONS = {
     "lake.commits.lease_name", "lake.coverage.told", "lake.coverage.hours_between", "lake.lifecycle.wanted",
     "lake.stores.check_key", "lake.tables.table_place", "lake.clients.polars_options", "lake.sessions.policy",
     "lake.stores.local_folder", "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added",
-    "lake.files.StoredFile.removed", "lake.sealed.seal_of", "lake.sealed.choose_encodings",
+    "lake.files.StoredFile.removed", "lake.sealed.seal_of", "lake.reads.span_of", "lake.sealed.choose_encodings",
 }  # fmt: skip
 
 
@@ -152,6 +154,7 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     ),
     "lake.commits.Writer.fence_off": (lambda s: Writer("acme", 1, s).fence_off("events"), "lake.fence"),
     "lake.commits.Writer.versions": (lambda s: Writer("acme", 1, s).versions("events", ["n"]), "lake.open"),
+    "lake.commits.Writer.scan": (lambda s: Writer("acme", 1, s).scan("events"), "lake.read"),
     "lake.commits.Writer.append": (
         lambda s: Writer("acme", 1, s).append("deliveries", pl.DataFrame(schema=frame_schema("deliveries"))),
         "lake.append",

@@ -6,14 +6,16 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
-from threading import Event
+from threading import Barrier, Event
 from typing import Any
 
 import dagster as dg
+import pytest
 from dagster import DagsterInstance, DagsterRunStatus, EventLogEntry, build_schedule_context, build_sensor_context
 
 from pipelines.definitions import defs
 from pipelines.drain import SUCCESSOR, drain, draining
+from pipelines.landing import Landed, land_tenant
 from pipelines.resources import Platform
 from pipelines.schedules import days_to_close, nightly
 from pipelines.sensors import staged
@@ -124,6 +126,24 @@ def test_a_drain_lands_every_tenant_and_counts_each(home: Any, load: Any, new_lo
     state = get(home.db, "acme", DAY)
     assert state is not None
     assert state.state == "open"
+
+
+def test_two_tenants_land_at_once_and_each_once(
+    home: Any, load: Any, new_load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.stage(home.tenant("acme"), one_batch(load))
+    home.stage(home.tenant("globex"), one_batch(new_load(agent_id="agt_00000000000000bb")))
+    both = Barrier(2)
+
+    def meet(*given: Any, **how: Any) -> Landed:
+        if how["listing"]:  # the first look; later ones find nothing
+            both.wait(60)
+        return land_tenant(*given, **how)
+
+    monkeypatch.setattr("pipelines.drain.land_tenant", meet)
+    outcome = drain(home.db, "test", home.lake, PipelineSettings(landing_at_once=2))
+    assert {tenant: found["rows"] for tenant, found in outcome.done.items()} == {"acme": 1, "globex": 1}
+    assert not outcome.failed
 
 
 def test_a_tenant_that_fails_never_stops_the_others(home: Any, load: Any, new_load: Any) -> None:

@@ -67,7 +67,7 @@ def count_storage() -> None:
         (stores.LocalStore, ("put_new", "get", "prefixes", "_entries")),
         (stores, ("make_folders", "sync_folder")),
         (os, ("link", "fsync")),
-        (commits, ("silent_table", "write_deltalake", "_settle")),
+        (commits, ("silent_table", "renew", "write_deltalake", "_settle")),
         (reads, ("silent_table",)),
         (lake_tables, ("_create",)),
         (commits.DeltaTable, ("create_write_transaction",)),
