@@ -180,7 +180,7 @@ def executive_summary(
     partitions_def=DAYS,
     group_name=GROUP,
     owners=[REPORTS],
-    description="Each revision as an HTML page in the outbox, once.",
+    description="Each revision as HTML, text and PDF in the outbox, once.",
 )
 def delivery(
     context: dg.AssetExecutionContext, platform: PlatformResource, executive_summary: Tenants

@@ -48,7 +48,8 @@ class PipelineSettings(HomeSettings):
         description="How many days back the nightly schedule closes days again that late data reopened.",
     )
     outbox: Path | None = Field(
-        default=None, description="Folder for summaries as HTML, one folder a tenant; without it, `outbox` in the home."
+        default=None,
+        description="Folder for summaries as HTML, text, PDF, one folder a tenant; without it, `outbox` in the home.",
     )
 
     @property

@@ -13,6 +13,12 @@ WIDTH, HEIGHT = 704, 168
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 4, 10, 26
 _FLOOR = HEIGHT - _BOTTOM
 _PLOT_HEIGHT = _FLOOR - _TOP
+_STYLE = (
+    "<style>.chart .grid{stroke:#e7ecea;stroke-width:1}.chart .tick{fill:#7b8a88;font-size:11px;font-family:sans-serif}"
+    ".chart .bar{fill:#3d8f84}.chart .bar.partial{fill:#c98a2b}.chart .hatched{fill:url(#hatch)}"
+    ".chart .idle{fill:#d5dcda}.hatch-ground{fill:#f6eeee}.hatch-line{fill:#d9a79c}</style>"
+)
+"""Inside the picture, since what makes the PDF applies no style of the page to it."""
 _HATCH = (
     '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
     '<rect class="hatch-ground" width="6" height="6"/><rect class="hatch-line" width="2" height="6"/></pattern></defs>'
@@ -40,7 +46,8 @@ def events_by_hour(hours: Sequence[HourBar | None]) -> Markup:
             drawn += _column(hour, x + step * 0.16, step * 0.68, top)
     words = _words(hours)
     return Markup(  # noqa: S704 - nothing but numbers and our own words
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">{_HATCH}'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}"'
+        f' xmlns="http://www.w3.org/2000/svg">{_STYLE}{_HATCH}'
         f"<title>{words}</title>{''.join(drawn)}</svg>"
     )
 

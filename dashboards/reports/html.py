@@ -19,7 +19,7 @@ STATUS_WORDS = {
 
 
 @cache
-def _template() -> Template:
+def _template(name: str = "summary.html") -> Template:
     environment = Environment(
         loader=PackageLoader("dashboards.reports"),
         autoescape=True,
@@ -28,7 +28,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    return environment.get_template("summary.html")
+    return environment.get_template(name)
 
 
 def render_html(page: Page) -> str:

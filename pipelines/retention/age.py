@@ -14,7 +14,7 @@ from pipelines.tables import TenantTables
 from tenancy.retention import note_dropped
 
 LEDGER: Final = "batches"
-_PAGE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})-r\d+\.html")
+_PAGE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})-r\d+\.(?:html|txt|pdf)")
 
 
 def drop_days(tables: TenantTables, pipelines: PipelineSettings, before: date) -> dict[str, int]:

@@ -11,6 +11,7 @@ import polars as pl
 
 from dashboards.reports.html import render_html
 from dashboards.reports.page import Change
+from dashboards.reports.text import render_text
 from pipelines.checks.accounting import account, accounting_line
 from pipelines.checks.quarantined import REPLAYED
 from pipelines.clones import find_clones
@@ -21,6 +22,7 @@ from pipelines.summaries.compose import changes, fill, page, plain
 from pipelines.summaries.document import Facts, canonical, digest, parse
 from pipelines.summaries.draft import Draft, Making, Writer
 from pipelines.summaries.facts import MEDIAN_DAYS, Day, build_facts, busiest
+from pipelines.summaries.paper import pdf_or_none
 from pipelines.tables import Snapshot, TenantTables
 from pipelines.tenant_loop import Counts, SkipTenantError
 
@@ -96,8 +98,12 @@ def deliver(tables: TenantTables, day: date, folder: Path) -> Counts:
         document = _facts_by_digest(snapshot, day, summary["facts_digest"])
         telling = msgspec.json.decode(summary["document"], type=Telling)
         told = [Change(*change) for change in telling.changes]
-        html = render_html(page(parse(document), document, telling.draft, summary["revision"], told))
+        told_page = page(parse(document), document, telling.draft, summary["revision"], told)
         name = outbox.reference(tables.tenant, PERIOD, day.isoformat(), summary["revision"])
+        stem = name.removesuffix(".html")
+        outbox.put(folder, f"{stem}.txt", render_text(told_page).encode())
+        if (pdf := pdf_or_none(told_page)) is not None:
+            outbox.put(folder, f"{stem}.pdf", pdf)
         row = {
             "period_start": day,
             "period": PERIOD,
@@ -105,7 +111,7 @@ def deliver(tables: TenantTables, day: date, folder: Path) -> Counts:
             "channel": "outbox",
             "recipient": tables.tenant,
             "reference": name,
-            "digest": outbox.put(folder, name, html),
+            "digest": outbox.put(folder, name, render_html(told_page).encode()),
             "delivered_at": tables.db.clock(),
         }
         tables.append("deliveries", _row("deliveries", row))

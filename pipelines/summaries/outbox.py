@@ -1,4 +1,4 @@
-"""The outbox: a folder where each revision of each summary lies as one HTML file."""
+"""The outbox: a folder where each revision of each summary lies as HTML, text and PDF."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ def reference(tenant: str, period: str, period_start: str, revision: int) -> str
     return f"{tenant}/{period}/{period_start}-r{revision}.html"
 
 
-def put(outbox: Path, name: str, html: str) -> str:
-    """Write a page durably, all or nothing, readable by its owner only; return its SHA-256 in hex.
+def put(outbox: Path, name: str, body: bytes) -> str:
+    """Write a file durably, all or nothing, readable by its owner only; return its SHA-256 in hex.
 
-    Writing the same page again changes nothing, so a delivery that was killed is simply done again.
+    Writing the same again changes nothing, so a delivery that was killed is simply done again.
     """
-    body = html.encode()
     target = outbox / name
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}")

@@ -1,0 +1,91 @@
+"""A summary as mail, text and PDF: whole, self-contained, and inert whatever names are in it."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pypdf
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dashboards.reports.mail import render_mail, subject
+from dashboards.reports.page import HourBar, Matter, Page, Part, Ranked, Ranking
+from dashboards.reports.pdf import render_pdf
+from dashboards.reports.text import render_text
+from tests.dashboards.test_reports import PAGE, tags
+
+HOSTILE = ("<script>x</script>", "\u202egpj.exe", "a\r\nBcc: x@example.com", "</data>", "x" * 4096, "ab\u200bcd")
+STOP = "https://kaimon.example/unsubscribe?r=rcp_1&t=ab"
+
+
+def named(name: str) -> Page:
+    return replace(
+        PAGE,
+        headline=(Part("name", name),),
+        matters=(Matter("critical", "opened", "Files renamed", (Part("name", name),), "It spreads."),),
+        rankings=(Ranking("Busiest programs", (Ranked(name, "1", 0.5),)),),
+    )
+
+
+def read(pdf: bytes) -> str:
+    return "\n".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages)
+
+
+def test_a_mail_fetches_nothing_and_its_one_link_is_the_way_out() -> None:
+    html = render_mail(PAGE, STOP)
+    found = tags(html)
+    assert not {"script", "link", "img", "style", "svg", "iframe", "form"} & set(found.tags)
+    assert [value for name, value in found.attributes if name in {"href", "src"}] == [STOP]
+    assert "url(" not in html
+    assert not [value for name, value in tags(render_mail(PAGE)).attributes if name == "href"]
+
+
+def test_a_mails_styles_are_on_its_elements() -> None:
+    assert re.search(r'<td class="inside" style="[^"]*padding: ?28px', render_mail(PAGE))
+
+
+def test_a_link_that_is_not_https_is_refused() -> None:
+    with pytest.raises(ValueError, match="https"):
+        render_mail(PAGE, "javascript:alert(1)")
+
+
+@pytest.mark.parametrize("render", [render_mail, render_text, lambda page: read(render_pdf(page))])
+def test_every_form_says_status_account_writer_and_blind_spots(render: object) -> None:
+    text = " ".join(render(named("rsync")).replace("&#39;", "'").split())  # type: ignore[operator]
+    for words in ("stable", "120 events seen = 120 delivered", "kaimon's template", "io_uring", "Files renamed"):
+        assert words.lower() in text.lower()
+
+
+@settings(deadline=None, max_examples=40)
+@given(name=st.text(max_size=60) | st.sampled_from(HOSTILE))
+def test_no_name_adds_a_tag_to_a_mail_or_a_line_to_a_text(name: str) -> None:
+    html, text = render_mail(named(name)), render_text(named(name))
+    assert tags(html).tags == tags(render_mail(named("x"))).tags
+    for form in (html, text):
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b-\u200f\x00-\x08\r\x1b]", form)
+    assert not re.search("(?m)^Bcc:", text)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_is_more_than_text_in_a_pdf(name: str) -> None:
+    pdf = render_pdf(named(name))
+    reader = pypdf.PdfReader(io.BytesIO(pdf))
+    assert "/JavaScript" not in str(reader.root_object)
+    assert not [page for page in reader.pages if "/Annots" in page]
+    assert "\u202e" not in read(pdf)
+
+
+def test_a_page_fits_one_sheet_and_its_chart_is_drawn() -> None:
+    hours = tuple(HourBar(50 * hour, 2, 0, hour % 2, 0) for hour in range(24))
+    one = pypdf.PdfReader(io.BytesIO(render_pdf(replace(named("rsync"), hours=hours))))
+    none = pypdf.PdfReader(io.BytesIO(render_pdf(replace(named("rsync"), hours=(None,) * 24))))
+    assert len(one.pages) == 1
+    drawn = [len(re.findall(rb"\bre\b", made.pages[0].get_contents().get_data())) for made in (one, none)]  # type: ignore[union-attr]
+    assert drawn[0] >= drawn[1] + 24
+
+
+def test_no_name_is_in_a_subject() -> None:
+    assert subject(named("a\r\nBcc: x@example.com")) == subject(named("x")) == "kaimon acme: stable, 2026-03-04"
