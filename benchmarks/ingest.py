@@ -45,7 +45,7 @@ sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.support.ingest_bodies import ARROW, NDJSON, Host
 from benchmarks.support.ingest_load import Outcome, drive, drive_for
-from ingest.tls import ensure_development_tls
+from kaimon.base.tls import ensure_development_tls
 from tenancy.database import open_database
 from tenancy.enrollment import create_token, enroll
 from tenancy.settings import TenancySettings

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp
 
 from ingest.metrics import SHARED_FOLDER
 from ingest.settings import IngestSettings
-from ingest.tls import ServerTls, ensure_development_tls
 from kaimon.base.logs import configure_logs, get_logger
+from kaimon.base.tls import ServerTls, ensure_development_tls
 from lake.conditional import require_fit
 from lake.settings import LakeSettings
 from tenancy.database import open_database

@@ -39,6 +39,6 @@ def serve(
 def certificates() -> None:
     """Make the development certificates if there are none that last; print the path of what clients must trust."""
     from ingest.settings import IngestSettings
-    from ingest.tls import ensure_development_tls
+    from kaimon.base.tls import ensure_development_tls
 
     typer.echo(ensure_development_tls(IngestSettings().home).ca)

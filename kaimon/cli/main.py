@@ -38,6 +38,7 @@ SUBCOMMANDS = (
     "replay",
     "backfill",
     "lifecycle",
+    "portal",
 )
 """Each is a module here with a Typer `app` or a plain function `command`."""
 _WITH_PANDAS = {"backfill"}

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings
 from kaimon.base.settings import PROJECT_ROOT, HomeSettings
 from lake.describe import collected_markdown, schema_markdown
 
-PACKAGES = ("kaimon.base", "lake", "tenancy", "ingest", "pipelines")
+PACKAGES = ("kaimon.base", "lake", "tenancy", "ingest", "pipelines", "dashboards.portal")
 BEGIN, END = "<!-- begin: made from the code -->", "<!-- end: made from the code -->"
 
 

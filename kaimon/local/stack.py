@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from ingest.tls import ensure_development_tls
 from kaimon.base.settings import PROJECT_ROOT
+from kaimon.base.tls import ensure_development_tls
 from kaimon.local.processes import Child, Children, wait_for
 from tenancy.database import Database
 from tenancy.enrollment import create_token

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from ingest.tls import ensure_development_tls
+from kaimon.base.tls import ensure_development_tls
 
 
 def test_certificates_are_made_once_and_kept(tmp_path: Path) -> None:

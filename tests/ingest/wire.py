@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import zstandard
 
-from ingest.tls import ensure_development_tls
+from kaimon.base.tls import ensure_development_tls
 from lake.segments import Segment, read_segment
 from lake.settings import LakeSettings
 from lake.stores import open_store

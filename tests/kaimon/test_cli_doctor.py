@@ -17,7 +17,7 @@ import pytest
 import typer
 from click.testing import Result
 
-from ingest.tls import ensure_development_tls
+from kaimon.base.tls import ensure_development_tls
 from kaimon.cli import doctor
 from kaimon.cli.doctor import machine
 from kaimon.cli.main import build

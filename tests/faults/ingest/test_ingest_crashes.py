@@ -21,7 +21,7 @@ import httpx
 import pytest
 from senders import HOSTS, ROWS, Sender, all_of, assert_landed_exactly_once, enrolled_senders, keep_sending
 
-from ingest.tls import ensure_development_tls
+from kaimon.base.tls import ensure_development_tls
 from tenancy.database import Database, open_database
 from tenancy.settings import TenancySettings
 

@@ -15,7 +15,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from ingest.tls import ensure_development_tls
+from kaimon.base.tls import ensure_development_tls
 
 SECRET = "whsec_" + "S2FpbW9uJ3MgdGVzdHMgc2lnbiB3aXRoIHRoaXM="
 

@@ -1,0 +1,1 @@
+"""The customer portal: what a tenant's people see of it and may do."""

@@ -1,0 +1,85 @@
+"""One request of somebody who is logged in, and the pages that answer it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from dashboards.portal.scope import TenantScope
+from dashboards.reports.names import visible
+from lake.settings import LakeSettings
+from tenancy.database import Database
+from tenancy.members import Role
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a page may use: `scope` is the only way to a tenant's data."""
+
+    db: Database
+    lake: LakeSettings
+    scope: TenantScope
+    name: str
+    csrf: str
+    query: dict[str, str]
+    form: dict[str, str]
+    now: datetime
+
+    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+        """Return a page of this tenant."""
+        return html(template, status, call=self, here=template.removesuffix(".html"), **values)
+
+    def to(self, page: str) -> Response:
+        """Send the browser to another page of this tenant, after a change."""
+        return RedirectResponse(f"/t/{self.scope.tenant_id}/{page}", status_code=303)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A page of a tenant, or a change: who may, and what it does."""
+
+    method: str
+    path: str
+    role: Role
+    answer: Callable[[Call], Response]
+
+
+def csrf_of(secret: str) -> str:
+    """Return the token that a session's forms bear: nobody who does not hold the session can know it."""
+    return hashlib.sha256(f"csrf {secret}".encode()).hexdigest()
+
+
+def html(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Return a page."""
+    return HTMLResponse(_environment().get_template(template).render(**values), status)
+
+
+def _moment(moment: datetime | None) -> str:
+    return _UNKNOWN if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _number(value: int | None) -> str:
+    return _UNKNOWN if value is None else f"{value:,}"
+
+
+_UNKNOWN: Final = "—"
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("dashboards.portal"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"visible": visible, "moment": _moment, "number": _number}
+    return made

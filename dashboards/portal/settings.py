@@ -1,0 +1,82 @@
+"""Settings of the portal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+
+from kaimon.base.regions import require_https_or_here
+from kaimon.base.settings import HomeSettings
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class PortalSettings(HomeSettings):
+    """Where the portal listens, who vouches for people, and how long they stay logged in."""
+
+    portal_host: str = Field(default="127.0.0.1", description="Address that the portal listens on.")
+    portal_port: int = Field(default=8444, ge=1, le=65535, description="Port that the portal listens on; TLS only.")
+    portal_url: str = Field(
+        default="https://localhost:8444",
+        description="Address of the portal as browsers know it, without a path; requests that change something must "
+        "come from a page of it.",
+    )
+    portal_tls_certificate: Path | None = Field(
+        default=None,
+        description="Certificate chain (PEM) that the portal shows; without it, the development certificate under "
+        "`tls/` in the home.",
+    )
+    portal_tls_key: Path | None = Field(default=None, description="Its private key: PEM, PKCS#8, not encrypted.")
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="The identity provider's issuer (OpenID Connect), by `https`; only a portal on this machine may "
+        "use one on this machine by `http`. Without it nobody can log in.",
+    )
+    oidc_client_id: str = Field(default="kaimon", description="What the provider calls this portal.")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None,
+        description="The client's secret, or a reference to one: `aws-secret:NAME` or `aws-secret:NAME#FIELD`; "
+        "without it the client is a public one, with PKCE alone.",
+    )
+    oidc_require_mfa: bool = Field(
+        default=False,
+        description="Let in only whom the provider says to have proved themselves twice: `amr` with `mfa`, or an "
+        "`acr` of `KAIMON_OIDC_MFA_ACR`.",
+    )
+    oidc_mfa_acr: list[str] = Field(
+        default=[], description="Values of `acr`, as a JSON list, that mean more than one factor; they are asked for."
+    )
+    session_idle_minutes: float = Field(
+        default=60.0, gt=0, description="Minutes after which a session that nobody uses is over."
+    )
+    session_hours: float = Field(default=12.0, gt=0, description="Hours after which any session is over.")
+
+    @model_validator(mode="after")
+    def _certificate_and_key_come_together(self) -> Self:
+        if (self.portal_tls_certificate is None) != (self.portal_tls_key is None):
+            raise ValueError("portal_tls_certificate and portal_tls_key: give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _login_is_safe_on_its_way(self) -> Self:
+        url = urlsplit(self.portal_url)
+        if url.scheme != "https" or not url.netloc or url.path or url.query or url.fragment:
+            raise ValueError("portal_url: want https://host[:port] and nothing after it")
+        if self.oidc_issuer is not None:
+            require_https_or_here(self.oidc_issuer)
+            if urlsplit(self.oidc_issuer).scheme != "https" and not self.is_local:
+                raise ValueError("oidc_issuer: a development provider serves a portal on this machine only")
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether browsers elsewhere cannot mean this portal."""
+        return urlsplit(self.portal_url).hostname in LOOPBACK and self.portal_host in LOOPBACK
+
+    @property
+    def callback(self) -> str:
+        """Where the provider sends people back to."""
+        return f"{self.portal_url}/callback"
