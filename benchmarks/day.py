@@ -37,7 +37,7 @@ sys.path.insert(1, str(Path(__file__).parents[1]))
 from benchmarks.support.sealing import real_paths
 from kaimon.base.logs import configure_logs
 from lake.schema import EVENT_LINE
-from lake.segments import BatchRecord, encode_segment, segment_key
+from lake.segments import BatchRecord, encode_segment, rows_of, segment_key
 from lake.settings import LakeSettings
 from lake.stores import open_store
 from pipelines.day_checks import check_day
@@ -109,8 +109,7 @@ def _batch(  # noqa: PLR0917 - what a batch is
         pa.array(given[field.name], field.type) if field.name in given else pa.nulls(count, field.type)
         for field in EVENT_LINE
     ]
-    lines = pa.array(np.arange(2, count + 2), pa.int32())
-    table = pa.table([*columns, lines], schema=EVENT_LINE.append(pa.field("line", pa.int32())))
+    table = rows_of(pa.table(columns, schema=EVENT_LINE), pa.array(np.arange(2, count + 2), pa.int32()))
     cut, number = int(times.max()) + 1_000, first // BATCH_ROWS + 1
     cpu = {"cpu": 0, "seen": first + count, "filtered": 0, "next_seq": first + count, "pending": 0}
     record = BatchRecord(

@@ -27,7 +27,7 @@ def arrivals(events: pl.LazyFrame, quarantine: pl.DataFrame) -> pl.DataFrame:
     rows = (
         events.group_by(BATCH)
         .agg(rows=pl.len().cast(pl.Int64), arrived=pl.col("count").sum())
-        .collect()
+        .collect(engine="streaming")
         .join(released(quarantine), on=BATCH, how="left")
         .with_columns(rows=pl.col("rows") - pl.col("released").fill_null(0))
         .drop("released")

@@ -72,7 +72,7 @@ def sensitive(events: pl.LazyFrame) -> pl.DataFrame:
         )
         .with_columns(pattern=pattern_of(pl.col("path")))
         .sort(_KEY)
-        .collect()
+        .collect(engine="streaming")
     )
     return conform(rolled, "sensitive")
 
