@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from typing import Final
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from dashboards.portal import queries
+from dashboards.portal.activity import CSV_ROWS, FILTERS, PAGE_ROWS, as_csv, rows_of
 from dashboards.portal.call import Call, Route
 from dashboards.reports.charts import events_by_hour
 from kaimon.base.problems import Problem
@@ -18,16 +20,48 @@ from tenancy.people import names
 
 def overview(call: Call) -> Response:
     """Show a day: events an hour, what is known of them, hosts."""
-    try:
-        day = date.fromisoformat(call.query.get("day", call.now.date().isoformat()))
-    except ValueError as error:
-        raise Problem(400, "bad_day", "Not a day", "Write a day as 2026-03-04.") from error
+    day = _day(call)
     found = queries.day_of(call.scope, day, call.now, call.lake)
     return call.page(
         "overview.html",
         found=found,
         chart=events_by_hour(found.hours),
         enrolled=[host for host in queries.hosts_of(call.db, call.scope, call.lake) if host.revoked_at is None],
+        before=day - timedelta(days=1),
+        after=day + timedelta(days=1) if day < call.now.date() else None,
+    )
+
+
+def _day(call: Call) -> date:
+    try:
+        return date.fromisoformat(call.query.get("day", call.now.date().isoformat()))
+    except ValueError as error:
+        raise Problem(400, "bad_day", "Not a day", "Write a day as 2026-03-04.") from error
+
+
+def activity(call: Call) -> Response:
+    """Show a day's events, filtered."""
+    day = _day(call)
+    found = rows_of(call.scope, day, call.query, PAGE_ROWS, call.lake)
+    same = {name: value for name, value in call.query.items() if name in ("day", *FILTERS) and value}
+    more = None if found.cursor is None else urlencode(same | {"after": found.cursor})
+    return call.page("activity.html", day=day, found=found, same=urlencode(same), more=more)
+
+
+def activity_csv(call: Call) -> Response:
+    """Hand out a day's events, filtered, as a file."""
+    text = as_csv(rows_of(call.scope, _day(call), call.query, CSV_ROWS, call.lake))
+    headers = {"Content-Disposition": 'attachment; filename="activity.csv"'}
+    return Response(text, media_type="text/csv", headers=headers)
+
+
+def findings(call: Call) -> Response:
+    """Show what the rules saw on a day."""
+    day = _day(call)
+    return call.page(
+        "findings.html",
+        day=day,
+        rows=queries.findings_of(call.scope, day, call.lake),
         before=day - timedelta(days=1),
         after=day + timedelta(days=1) if day < call.now.date() else None,
     )
@@ -119,6 +153,9 @@ def audit(call: Call) -> Response:
 
 ROUTES: Final = (
     Route("GET", "", "member", overview),
+    Route("GET", "activity", "member", activity),
+    Route("GET", "activity.csv", "member", activity_csv),
+    Route("GET", "findings", "member", findings),
     Route("GET", "hosts", "member", hosts),
     Route("GET", "tokens", "member", tokens),
     Route("POST", "tokens", "admin", create),

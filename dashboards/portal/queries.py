@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
@@ -104,3 +105,9 @@ def audit_of(db: Database, scope: TenantScope) -> tuple[list[AuditRecord], str |
     head, records = read_chain(db, scope.tenant_id)
     fault = verify_chain(scope.tenant_id, head, records)
     return records, None if fault is None else f"record {fault.seq}: {fault.why}"
+
+
+def findings_of(scope: TenantScope, day: date, lake: LakeSettings) -> list[dict[str, Any]]:
+    """Return the tenant's findings of a UTC day, the gravest first."""
+    grave = pl.col("severity").replace_strict({"critical": 0, "high": 1, "medium": 2, "low": 3}, return_dtype=pl.Int32)
+    return scan(scope.tenant_id, "findings", day, day, lake).sort(grave, "finding_id").head(500).collect().to_dicts()
