@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import NoReturn
 
 from dashboards.reports.html import render_html
@@ -17,6 +18,9 @@ def render_pdf(page: Page) -> bytes:
     # Takes most of a second, and is needed for nothing else.
     from weasyprint import HTML  # type: ignore[import-untyped]
     from weasyprint.urls import URLFetcher  # type: ignore[import-untyped]
+
+    # It tells of every rule of style that is meant for browsers only.
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)
 
     class Nothing(URLFetcher):  # type: ignore[misc]
         def fetch(self, url: str, headers: object = None) -> NoReturn:  # noqa: ARG002 - its base's form

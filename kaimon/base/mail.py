@@ -15,7 +15,12 @@ _TIMEOUT_S: Final = 15.0
 
 
 class MailError(Exception):
-    """A message was not taken: by whom and why, in words without an address of a person or a password."""
+    """A message was not taken: by whom and why, in words without an address of a person or a password.
+
+    `permanent` says that no recipient will take it later either.
+    """
+
+    permanent: bool = False
 
 
 def send_mail(message: EmailMessage, settings: MailSettings) -> None:
@@ -37,7 +42,9 @@ def send_mail(message: EmailMessage, settings: MailSettings) -> None:
                 server.login(settings.smtp_user, password or "")
             refused = server.send_message(message)
     except smtplib.SMTPRecipientsRefused as error:
-        raise MailError(f"{place} refused every recipient: {_codes(error.recipients)}") from None
+        refusal = MailError(f"{place} refused every recipient: {_codes(error.recipients)}")
+        refusal.permanent = all(code >= 500 for code, _ in error.recipients.values())
+        raise refusal from None
     except smtplib.SMTPResponseException as error:
         # Its words may repeat an address or what was logged in with.
         raise MailError(f"{place} answered {error.smtp_code} ({type(error).__name__})") from None

@@ -69,7 +69,7 @@ class AwsSettings(HomeSettings):
 
 
 class MailSettings(HomeSettings):
-    """The mail server that takes what kaimon sends: alerts to operators."""
+    """The mail server that takes what kaimon sends: alerts to operators, summaries to who confirmed."""
 
     smtp_host: str | None = Field(
         default=None,

@@ -34,6 +34,7 @@ SUBCOMMANDS = (
     "touches",
     "finding",
     "facts",
+    "report",
     "verify",
     "replay",
     "backfill",

@@ -1,0 +1,143 @@
+"""Summaries by mail: what is due of a tenant goes to each confirmed recipient, once a period and revision."""
+
+from __future__ import annotations
+
+from datetime import date
+from email.message import EmailMessage
+from email.utils import format_datetime
+from urllib.parse import urlencode
+
+import msgspec
+import polars as pl
+
+from dashboards.reports.mail import render_mail, subject
+from dashboards.reports.page import Change, Page
+from dashboards.reports.text import render_text
+from kaimon.base.logs import get_logger
+from kaimon.base.mail import MailError, send_mail
+from kaimon.base.settings import MailSettings
+from pipelines.settings import ReportSettings
+from pipelines.summaries.compose import page
+from pipelines.summaries.day import Telling
+from pipelines.summaries.document import parse
+from pipelines.summaries.paper import pdf_or_none
+from pipelines.tables import TenantTables
+from pipelines.tenant_loop import Counts
+from tenancy.database import Database
+from tenancy.mails import Mail, claim, not_sent, sent
+from tenancy.recipients import Recipient, add_recipient, recipients, record_bounce, remove_recipient, unsubscribe_token
+from tenancy.schedules import Schedule, due
+
+
+def post(tables: TenantTables, schedule: Schedule, settings: MailSettings) -> Counts:
+    """Send every summary that is due, and return how many mails were sent and how many were not taken.
+
+    Raises:
+        ValueError: a setting is missing without which nothing may be mailed.
+    """
+    links = links_url()
+    counts = {"sent": 0, "not_taken": 0}
+    people = recipients(tables.db, tables.tenant, "confirmed")
+    for period, start in due(schedule, tables.db.clock()) if people else ():
+        told = newest_page(tables, period, start)
+        if told is None or told.provisional:
+            continue
+        paper: bytes | None = None
+        for person in people:
+            mail = claim(tables.db, person, period, start, told.revision)
+            if mail is None:
+                continue
+            paper = paper or pdf_or_none(told)
+            message = compose(told, paper, person, mail, settings=settings, links=links)
+            counts["sent" if _hand_over(tables, message, person, mail, settings) else "not_taken"] += 1
+    return counts
+
+
+def newest_page(tables: TenantTables, period: str, start: date) -> Page | None:
+    """Return the page of a period's newest revision, None if there is none yet."""
+    snapshot = tables.snapshot("facts", "summaries")
+    told = (
+        snapshot.scan("summaries", start, start).filter(pl.col("period") == period).sort("revision").tail(1).collect()
+    )
+    if not told.height:
+        return None
+    summary = told.row(0, named=True)
+    kept = snapshot.scan("facts", start, start).filter(pl.col("digest") == summary["facts_digest"]).head(1).collect()
+    document = str(kept["document"].item())
+    telling = msgspec.json.decode(summary["document"], type=Telling)
+    changed = [Change(*change) for change in telling.changes]
+    return page(parse(document), document, telling.draft, summary["revision"], changed)
+
+
+def compose(
+    told: Page, paper: bytes | None, person: Recipient, mail: Mail, *, settings: MailSettings, links: str
+) -> EmailMessage:  # fmt: skip
+    """Return the mail: text, HTML, and the PDF if there is one."""
+    asked = {"recipient": person.recipient_id, "token": unsubscribe_token(person)}
+    stop = f"{links}/unsubscribe?{urlencode(asked)}"
+    message = EmailMessage()
+    message["From"], message["To"] = settings.smtp_from, person.address
+    message["Subject"], message["Message-ID"] = subject(told), mail.message_id
+    message["Date"] = format_datetime(mail.changed_at)
+    message["Auto-Submitted"] = "auto-generated"
+    message["List-Unsubscribe"], message["List-Unsubscribe-Post"] = f"<{stop}>", "List-Unsubscribe=One-Click"
+    message.set_content(render_text(told, stop))
+    message.add_alternative(render_mail(told, stop), subtype="html")
+    if paper is not None:
+        name = f"kaimon-{told.tenant}-{told.day.isoformat()}-r{told.revision}.pdf"
+        message.add_attachment(paper, maintype="application", subtype="pdf", filename=name)
+    return message
+
+
+def invite(db: Database, tenant: str, address: str, settings: MailSettings) -> Recipient:
+    """Keep an address and mail it the link by which whoever reads it may confirm; nothing else goes there before.
+
+    Raises:
+        ValueError: as `add_recipient` does, or a setting is missing.
+        kaimon.base.mail.MailError: the mail was not taken; the recipient is removed again.
+    """
+    links = links_url()
+    person, code = add_recipient(db, tenant, address)
+    message = EmailMessage()
+    message["From"], message["To"] = settings.smtp_from, address
+    message["Subject"], message["Auto-Submitted"] = f"kaimon {tenant}: confirm these mails", "auto-generated"
+    message["Date"] = format_datetime(db.clock())
+    message.set_content(
+        f"Somebody asked that summaries of {tenant}'s file activity be mailed to this address.\n\n"
+        f"To have them, confirm within 7 days:\n{links}/confirm?{urlencode({'code': code})}\n\n"
+        "If you do nothing, nothing more comes.\n"
+    )
+    try:
+        send_mail(message, settings)
+    except MailError:
+        remove_recipient(db, tenant, person.recipient_id)
+        raise
+    return person
+
+
+def _hand_over(
+    tables: TenantTables, message: EmailMessage, person: Recipient, mail: Mail, settings: MailSettings
+) -> bool:  # fmt: skip
+    try:
+        send_mail(message, settings)
+    except MailError as error:
+        get_logger(__name__).warning("mail_not_taken", tenant=tables.tenant, recipient=person.recipient_id,
+                                     attempt=mail.attempts, error=str(error))  # fmt: skip
+        not_sent(tables.db, mail, "refused for good" if error.permanent else "not taken", permanent=error.permanent)
+        if error.permanent:
+            record_bounce(tables.db, person.recipient_id, permanent=True)
+        return False
+    sent(tables.db, mail)
+    return True
+
+
+def links_url() -> str:
+    """Return the address below which `confirm` and `unsubscribe` are.
+
+    Raises:
+        ValueError: it is not set.
+    """
+    url = ReportSettings().report_url
+    if url is None:
+        raise ValueError("KAIMON_REPORT_URL is not set: nobody is mailed without a way to stop it")
+    return url.rstrip("/")
