@@ -177,3 +177,11 @@ def test_nothing_older_than_tls_1_2_is_spoken(portal: Any) -> None:
 def test_a_development_provider_cannot_serve_a_portal_that_is_not_on_this_machine(url: str, issuer: str | None) -> None:
     with pytest.raises(ValueError, match=r"portal_url|oidc_issuer"):
         PortalSettings(portal_url=url, oidc_issuer=issuer)
+
+
+def test_a_day_of_which_nothing_is_known_shows_no_zero_for_it(portal: Any, stranger: Any) -> None:
+    page = stranger.get("/t/bolt/?day=2020-01-01").text
+    assert "nothing is known" in page
+    assert "<dt>File events</dt><dd>—</dd>" in page
+    assert "<dt>Unknown host-hours</dt><dd>—</dd>" in page
+    assert "<svg" not in page
