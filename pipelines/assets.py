@@ -1,7 +1,7 @@
 """The assets: what is staged, what landed, and what becomes of a day. Thin: the work is in the modules they call."""
 
 # No `from __future__ import annotations` here: Dagster looks at the type of `context` itself.
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
 
@@ -19,9 +19,11 @@ from pipelines.resources import PlatformResource
 from pipelines.rollup_assets import ROLLUPS
 from pipelines.sealed_day import sealed_day
 from pipelines.settings import AlertSettings
-from pipelines.summaries.day import deliver, make_facts, write_summary
+from pipelines.summaries.day import deliver, is_due, make_facts, write_summary
+from pipelines.summaries.period import Period, week_of
 from pipelines.summaries.wording import writer_for
-from pipelines.tenant_loop import SHOWN
+from pipelines.tables import TenantTables
+from pipelines.tenant_loop import SHOWN, Counts
 from tenancy.database import Database
 from tenancy.hints import all_hints
 from tenancy.leases import LeaseHeldError
@@ -145,6 +147,19 @@ def findings(
     return for_day(context, platform, completeness, make_findings)
 
 
+def _and_week(work: Callable[[TenantTables, Period], Counts]) -> Callable[[TenantTables, date], Counts]:
+    """Do a step for a day, and for its week if that is over: late data for a day makes both anew."""
+
+    def both(tables: TenantTables, day: date) -> Counts:
+        counts = work(tables, Period("day", day))
+        week = week_of(day)
+        if is_due(tables, week):
+            counts |= {f"week_{name}": number for name, number in work(tables, week).items()}
+        return counts
+
+    return both
+
+
 @dg.asset(
     partitions_def=DAYS,
     group_name=GROUP,
@@ -159,7 +174,7 @@ def facts(
     new_behaviour: Tenants,
 ) -> dg.MaterializeResult[Tenants]:
     ready = set(activity) & set(findings) & set(new_behaviour)
-    return for_day(context, platform, sorted(ready), make_facts)
+    return for_day(context, platform, sorted(ready), _and_week(make_facts))
 
 
 @dg.asset(
@@ -171,9 +186,10 @@ def facts(
 def executive_summary(
     context: dg.AssetExecutionContext, platform: PlatformResource, facts: Tenants
 ) -> dg.MaterializeResult[Tenants]:
-    return for_day(
-        context, platform, facts, lambda tables, day: write_summary(tables, day, writer_for(tables.db, tables.tenant))
-    )
+    def write(tables: TenantTables, period: Period) -> Counts:
+        return write_summary(tables, period, writer_for(tables.db, tables.tenant))
+
+    return for_day(context, platform, facts, _and_week(write))
 
 
 @dg.asset(
@@ -186,7 +202,9 @@ def delivery(
     context: dg.AssetExecutionContext, platform: PlatformResource, executive_summary: Tenants
 ) -> dg.MaterializeResult[Tenants]:
     folder = platform.settings.outbox_path
-    return for_day(context, platform, executive_summary, lambda tables, day: deliver(tables, day, folder))
+    return for_day(
+        context, platform, executive_summary, _and_week(lambda tables, period: deliver(tables, period, folder))
+    )
 
 
 ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [

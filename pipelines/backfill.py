@@ -16,6 +16,7 @@ from pipelines.resources import Platform
 from pipelines.rollups.day import ALL
 from pipelines.seal import TABLE, is_over, kept_checksum, seal_day
 from pipelines.summaries.day import make_facts
+from pipelines.summaries.period import Period
 from pipelines.tables import TenantTables
 from tenancy.audit import append
 from tenancy.days import get
@@ -103,7 +104,7 @@ def backfill_day(platform: Platform, tables: TenantTables, day: date) -> Backfil
         for roll in ALL.values():
             roll(tables, day)
         make_findings(tables, day)
-        facts = make_facts(tables, day)["new_facts"]
+        facts = make_facts(tables, Period("day", day))["new_facts"]
     after = survey_day(tables, day)
     return replace(after, applied=True, sealed_files=sealed, new_facts=facts, broken=broken)
 

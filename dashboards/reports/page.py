@@ -111,3 +111,4 @@ class Page:
     facts_digest: str
     method: str
     matters: tuple[Matter, ...] = ()
+    period: Literal["day", "week"] = "day"

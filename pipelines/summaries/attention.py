@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -46,7 +47,30 @@ def matters(findings: pl.DataFrame) -> list[dict[str, Any]]:
     return told.head(MOST).to_dicts()
 
 
-def tell(row: dict[str, Any], alias: str, entities: dict[str, Entity]) -> Matter:
+def over_week(findings: pl.DataFrame, last: date) -> pl.DataFrame:
+    """Return the findings that are open on a week's last day, with what was seen of them in all of it.
+
+    `state` is `opened` if any is new that week, else `ongoing` if it was seen, and `events` is the week's sum.
+    """
+    said = (
+        findings.filter(pl.col("state") != "suppressed")
+        .group_by("finding_id")
+        .agg(
+            week_events=pl.col("events").sum(),
+            new=(pl.col("state") == "opened").any(),
+            seen=pl.col("state").is_in(SEEN).any(),
+        )
+    )
+    state = pl.when("new").then(pl.lit("opened")).when("seen").then(pl.lit("ongoing")).otherwise("state")
+    return (
+        findings.filter(pl.col("event_day") == last, pl.col("state").is_in(OPEN))
+        .join(said, on="finding_id")
+        .with_columns(state=state, events="week_events")
+        .select(findings.columns)
+    )
+
+
+def tell(row: dict[str, Any], alias: str, entities: dict[str, Entity], now: str = "today") -> Matter:
     """Return one matter of `matters`, its names put among the entities under aliases."""
     rule = by_name()[row["rule"]]
     user = row["user"] if row["user"] is not None or row["uid"] is None else f"uid {row['uid']}"
@@ -61,7 +85,7 @@ def tell(row: dict[str, Any], alias: str, entities: dict[str, Entity]) -> Matter
     if row["hosts"] > 1:
         where = f"on {{{{{alias}.hosts}}}} hosts, among them {{{{entity.{alias}_host}}}}"
     if row["state"] == "quiet":
-        who = f"Not seen today; last {where}."
+        who = f"Not seen {now}; last {where}."
     elif rule.table == "completeness":
         hours = "host-hour" if row["events"] == 1 else "host-hours"
         who = f"Seen {where}, for {{{{{alias}.events}}}} {hours}."

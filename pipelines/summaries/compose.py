@@ -68,6 +68,7 @@ def page(facts: Facts, document: str, draft: Draft, revision: int, changed: list
     return Page(
         tenant=facts.tenant,
         day=date.fromisoformat(facts.period_start),
+        period=facts.period,
         revision=revision,
         provisional=facts.provisional,
         as_of=facts.as_of,
@@ -111,9 +112,9 @@ def _figures(facts: Facts) -> tuple[Figure, ...]:
     total, unknown = values["events.total"], values["hours.unknown"]
     unaccounted, lost = values["accounting.unaccounted"], values["accounting.lost"]
     change = values["events.change"]
-    compared = "so far today" if facts.provisional else "no day before"
+    compared = "so far today" if facts.provisional else f"no {facts.period} before"
     if change.value is not None:
-        compared = f"{show_change(change.value)} on the day before"
+        compared = f"{show_change(change.value)} on the {facts.period} before"
     silent = values["hosts.expected"].value != values["hosts.reporting"].value
     reporting = f"{values['hosts.reporting'].display} of {values['hosts.expected'].display}"
     missing = f"{lost.display} known lost, {unaccounted.display} unaccounted"

@@ -11,7 +11,7 @@ VERSION: Final = "2"
 """Form of the document and method of its values; changes when either does."""
 
 Status = Literal["first", "better", "stable", "worse"]
-Unit = Literal["events", "rows", "hosts", "host-hours", "paths", "percent", "lines", "kinds", "findings"]
+Unit = Literal["events", "rows", "hosts", "host-hours", "paths", "percent", "lines", "kinds", "findings", "days"]
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,22 +15,29 @@ from lake.schema import OPERATIONS
 from pipelines.checks.quarantined import REPLAYED
 from pipelines.findings.rules import SEVERITIES
 from pipelines.frames import empty
-from pipelines.summaries.attention import OPEN, matters, tell
+from pipelines.summaries.attention import OPEN, matters, over_week, tell
 from pipelines.summaries.blind_spots import known
 from pipelines.summaries.document import VERSION, Entity, Facts, Hour, Matter, Status, Unit, Value
 from pipelines.summaries.numbers import show_change, show_count, show_percent, whole
+from pipelines.summaries.period import Period
 
 TOP: Final = 5
 URGENT: Final = ("critical", "high")
 MEDIAN_DAYS: Final = 28
 LEAST_DAYS: Final = 7
 """Fewer days than this have no median worth a comparison."""
+LEAST_WEEKS: Final = 3
+"""And fewer weeks than this."""
 STATUS_RULE: Final = (
     "worse when an event is unaccounted for, when a critical or high finding is new, or when more events were lost or "
     "more host-hours are unknown than on the day before; better when fewer of these or fewer open critical and high "
     "findings, once the day is over; stable otherwise; first when there is no day before to compare with."
 )
+WEEK_STATUS_RULE: Final = (
+    STATUS_RULE.replace("on the day before", "in the week before").replace("the day is", "the week is")
+).replace("no day before", "no week before")
 _MENTION_IF_ANY: Final = (
+    "days.missing",
     "findings.urgent",
     "blind_spots.count",
     "hours.unknown",
@@ -83,6 +90,12 @@ class Day:
     new_behaviour: pl.DataFrame = field(default_factory=lambda: empty("new_behaviour"))
     days_before: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"events": pl.Int64}))
     as_of: str | None = None
+    period: Period | None = None
+
+    @property
+    def span(self) -> Period:
+        """The period; a day unless it is said to be a week, of which `day` is the first."""
+        return self.period or Period("day", self.day)
 
 
 def busiest(events: pl.LazyFrame, kind: str, top: int = TOP) -> pl.DataFrame:
@@ -108,18 +121,19 @@ def build_facts(today: Day, previous: Facts | None) -> Facts:
     values.knowledge()
     entities: dict[str, Entity] = {}
     values.attention()
-    told = [values.matter(row, f"matter_{place + 1}", entities) for place, row in enumerate(matters(today.findings))]
+    open_ones = today.findings if today.span.kind == "day" else over_week(today.findings, today.span.last)
+    told = [values.matter(row, f"matter_{place + 1}", entities) for place, row in enumerate(matters(open_ones))]
     processes = values.rank("process", today.processes, entities)
     users = values.rank("user", today.users, entities)
     return Facts(
         version=VERSION,
         tenant=today.tenant,
-        period="day",
+        period=today.span.kind,
         period_start=today.day.isoformat(),
         provisional=today.as_of is not None,
         as_of=today.as_of,
         status=_status(values.made, has_previous=previous is not None, over=today.as_of is None),
-        status_rule=STATUS_RULE,
+        status_rule=STATUS_RULE if today.span.kind == "day" else WEEK_STATUS_RULE,
         values=values.made,
         entities=entities,
         processes=processes,
@@ -176,6 +190,10 @@ class _Values:
         self.count(
             "hours.monitored", "Monitored host-hours", "host-hours", monitored.height, "completeness", "count(*)", on
         )
+        if self.today.span.kind == "week":
+            missing = self.today.span.days - rows["event_day"].n_unique()
+            sql = f"SELECT 7 - count(DISTINCT event_day) AS value FROM completeness WHERE {self.on()}"
+            self.put("days.missing", "Days that are not in these numbers", "days", missing, show_count(missing), sql)
         for state in ("complete", "partial", "unknown"):
             number = rows.filter(pl.col("state") == state).height
             label = f"{state.capitalize()} host-hours"
@@ -215,11 +233,12 @@ class _Values:
     def attention(self) -> None:
         rows = self.today.findings
         states = ", ".join(f"'{state}'" for state in OPEN)
-        live = rows.filter(pl.col("state").is_in(OPEN))
+        last = rows.filter(pl.col("event_day") == self.today.span.last)
+        live = last.filter(pl.col("state").is_in(OPEN))
         for name, label, frame, where in (
             ("opened", "New findings", rows.filter(pl.col("state") == "opened"), "state = 'opened'"),
             ("closed", "Findings closed", rows.filter(pl.col("state") == "closed"), "state = 'closed'"),
-            ("suppressed", "Findings suppressed", rows.filter(pl.col("state") == "suppressed"), "state = 'suppressed'"),
+            ("suppressed", "Findings suppressed", last.filter(pl.col("state") == "suppressed"), "state = 'suppressed'"),
             ("open", "Open findings", live, f"state IN ({states})"),
             *(
                 (severity, f"Open findings: {severity}", live.filter(pl.col("severity") == severity),
@@ -232,7 +251,10 @@ class _Values:
              rows.filter(pl.col("severity").is_in(URGENT), pl.col("state") == "opened"),
              "severity IN ('critical', 'high') AND state = 'opened'"),
         ):  # fmt: skip
-            self.count(f"findings.{name}", label, "findings", frame.height, "findings", "count(*)", where)
+            at_end = name not in {"opened", "closed", "urgent_new"}
+            self.count(
+                f"findings.{name}", label, "findings", frame.height, "findings", "count(*)", where, at_end=at_end
+            )
         touched, new = self.today.touched, self.today.new_behaviour
         self.count("sensitive.events", "Touches of sensitive files", "events", touched["events"].sum(), "sensitive",
                    "sum(events)")  # fmt: skip
@@ -241,13 +263,16 @@ class _Values:
 
     def _trend(self) -> None:
         before, day = self.today.days_before["events"], self.today.day
+        by, least = "event_day", LEAST_DAYS
+        if self.today.span.kind == "week":
+            by, least = "date_trunc('week', event_day) AS week", LEAST_WEEKS
         of_days = (
-            "SELECT event_day, sum(events) AS events FROM activity WHERE event_day BETWEEN "
+            f"SELECT {by}, sum(events) AS events FROM activity WHERE event_day BETWEEN "
             f"DATE '{day - timedelta(days=MEDIAN_DAYS)}' AND DATE '{day - timedelta(days=1)}' GROUP BY 1"
         )
-        known = len(before) >= LEAST_DAYS
+        known = len(before) >= least
         median = float(before.median()) if known else None  # type: ignore[arg-type] # not empty, and of numbers
-        sql = f"SELECT CASE WHEN count(*) >= {LEAST_DAYS} THEN median(events) END AS value FROM ({of_days})"
+        sql = f"SELECT CASE WHEN count(*) >= {least} THEN median(events) END AS value FROM ({of_days})"
         shown = show_count(None if median is None else round(median))
         self.put("events.median", "File events, median of four weeks", "events", median, shown, sql)
         total = self.made["events.total"]
@@ -271,10 +296,16 @@ class _Values:
             ("findings", "count(*)"), ("hosts", "count(DISTINCT agent_id)"), ("events", "sum(events)"),
         )  # fmt: skip
         for unit, expression in columns:
-            sql = f"SELECT coalesce({expression}, 0) AS value FROM findings WHERE {self.on()} AND {where}"
+            sql = f"SELECT coalesce({expression}, 0) AS value FROM findings WHERE {self.on(at_end=True)} AND {where}"
+            if unit == "events" and self.today.span.kind == "week":
+                open_ones = f"SELECT finding_id FROM findings WHERE {self.on(at_end=True)} AND {where}"
+                sql = (
+                    f"SELECT coalesce({expression}, 0) AS value FROM findings WHERE {self.on()} "
+                    f"AND state <> 'suppressed' AND finding_id IN ({open_ones})"
+                )
             label = f"{unit.capitalize()} of the rule {row['rule']}"
             self.put(f"{alias}.{unit}", label, unit, row[unit], show_count(row[unit]), sql, compare=False)
-        return tell(row, alias, entities)
+        return tell(row, alias, entities, "today" if self.today.span.kind == "day" else "at the end of the week")
 
     def rank(self, kind: Literal["process", "user"], frame: pl.DataFrame, entities: dict[str, Entity]) -> list[str]:
         """Add each name of a ranking as an entity with its values; return the aliases in order."""
@@ -295,15 +326,28 @@ class _Values:
             aliases.append(alias)
         return aliases
 
-    def on(self, table: str = "completeness") -> str:
+    def on(self, table: str = "completeness", *, at_end: bool = False) -> str:
+        """Return the condition for the period; `at_end`: for its last day only."""
         partition = "received_day" if table in {"batches", "quarantine"} else "event_day"
-        return f"{partition} = DATE '{self.today.day.isoformat()}'"
+        span = self.today.span
+        if span.kind == "day" or at_end:
+            return f"{partition} = DATE '{span.last.isoformat()}'"
+        return f"{partition} BETWEEN DATE '{span.start.isoformat()}' AND DATE '{span.last.isoformat()}'"
 
     def count(  # noqa: PLR0917 - a table's columns, read in rows above
-        self, name: str, label: str, unit: Unit, value: Any, table: str, expression: str, where: str | None = None
+        self,
+        name: str,
+        label: str,
+        unit: Unit,
+        value: Any,
+        table: str,
+        expression: str,
+        where: str | None = None,
+        *,
+        at_end: bool = False,
     ) -> None:
         also = f" AND {where}" if where else ""
-        sql = f"SELECT coalesce({expression}, 0) AS value FROM {table} WHERE {self.on(table)}{also}"
+        sql = f"SELECT coalesce({expression}, 0) AS value FROM {table} WHERE {self.on(table, at_end=at_end)}{also}"
         self.put(name, label, unit, int(value), show_count(int(value)), sql)
 
     def put(  # noqa: PLR0917 - the same
@@ -352,7 +396,7 @@ def _decisions(values: dict[str, Value], told: list[Matter]) -> list[str]:
 
 def _must_mention(values: dict[str, Value]) -> list[str]:
     always = [name for name in ("events.total", "coverage.share") if values[name].value is not None]
-    return [*always, *(name for name in _MENTION_IF_ANY if values[name].value)]
+    return [*always, *(name for name in _MENTION_IF_ANY if name in values and values[name].value)]
 
 
 def _hours(today: Day) -> list[Hour]:

@@ -66,7 +66,7 @@ class _Words:
         paths = self.some("paths.distinct", "different path")
         said = [f"The hosts reported {self.some('events.total', 'file event')} on {paths}."]
         if self.facts.values["events.change"].value is not None:
-            said.append("Compared with the day before, that is {{events.change}}.")
+            said.append(f"Compared with the {self.facts.period} before, that is {{{{events.change}}}}.")
         if self.facts.values["events.against_median"].value is not None:
             said.append("Against the median of the last four weeks it is {{events.against_median}}.")
         deeds = (
@@ -124,6 +124,9 @@ class _Words:
 
     def coverage(self) -> list[str]:
         said = []
+        if "days.missing" in self.facts.values and self.value("days.missing"):
+            days = self.some("days.missing", "day of the week is", "days of the week are")
+            said.append(f"{days} not in these numbers.")
         if self.facts.values["coverage.share"].value is not None:
             said.append("Of the events that the hosts saw and were to keep, {{coverage.share}} are in the tables.")
         if self.value("accounting.unaccounted"):
