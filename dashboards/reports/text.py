@@ -46,7 +46,8 @@ def _lines(page: Page, unsubscribe: str | None) -> Iterator[str]:
 
 def _top(page: Page) -> Iterator[str]:
     yield f"kaimon · daily file activity · {page.tenant}"
-    yield f"{page.day:%A}, {page.day.day} {page.day:%B %Y}: {STATUS_WORDS[page.status].upper()}"
+    week = "Week of " if page.period == "week" else ""
+    yield f"{week}{page.day:%A}, {page.day.day} {page.day:%B %Y}: {STATUS_WORDS[page.status].upper()}"
     if page.provisional:
         yield "Day still running"
     yield from ("", *_wrapped(plain(page.headline)))
