@@ -45,7 +45,7 @@ def _lines(page: Page, unsubscribe: str | None) -> Iterator[str]:
 
 
 def _top(page: Page) -> Iterator[str]:
-    yield f"kaimon · daily file activity · {page.tenant}"
+    yield f"kaimon · {'weekly' if page.period == 'week' else 'daily'} file activity · {page.tenant}"
     week = "Week of " if page.period == "week" else ""
     yield f"{week}{page.day:%A}, {page.day.day} {page.day:%B %Y}: {STATUS_WORDS[page.status].upper()}"
     if page.provisional:
