@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboards.reports.mail import render_mail, subject
-from dashboards.reports.page import HourBar, Matter, Page, Part, Ranked, Ranking
+from dashboards.reports.page import Block, Figure, HourBar, Matter, Page, Part, Ranked, Ranking
 from dashboards.reports.pdf import render_pdf
 from dashboards.reports.text import render_text
+from pipelines.summaries.blind_spots import BLIND_SPOTS
 from tests.dashboards.test_reports import PAGE, tags
 
 HOSTILE = ("<script>x</script>", "\u202egpj.exe", "a\r\nBcc: x@example.com", "</data>", "x" * 4096, "ab\u200bcd")
@@ -78,12 +79,42 @@ def test_no_name_is_more_than_text_in_a_pdf(name: str) -> None:
     assert "\u202e" not in read(pdf)
 
 
-def test_a_page_fits_one_sheet_and_its_chart_is_drawn() -> None:
-    hours = tuple(HourBar(50 * hour, 2, 0, hour % 2, 0) for hour in range(24))
-    one = pypdf.PdfReader(io.BytesIO(render_pdf(replace(named("rsync"), hours=hours))))
-    none = pypdf.PdfReader(io.BytesIO(render_pdf(replace(named("rsync"), hours=(None,) * 24))))
-    assert len(one.pages) == 1
-    drawn = [len(re.findall(rb"\bre\b", made.pages[0].get_contents().get_data())) for made in (one, none)]  # type: ignore[union-attr]
+LINE = (Part("text", "Files and folders were created "), Part("value", "68"), Part("text", " times and written once."))
+DAY = replace(
+    PAGE,
+    figures=(Figure("File events", "12,589", "1.2 times the day before"),) * 4,
+    hours=tuple(HourBar(50 * hour, 2, 0, hour % 2, 0) for hour in range(24)),
+    blocks=tuple(
+        Block(title, (LINE,) * 3, title.startswith("How"))
+        for title in ("What to decide", "What happened", "Who was active", "How much of it we know")
+    ),
+    blind_spots=tuple(BLIND_SPOTS.values())[:15],
+    rankings=tuple(
+        Ranking(title, tuple(Ranked(f"program-{number}", "12,345", 0.5) for number in range(5)))
+        for title in ("Busiest programs", "Busiest users")
+    ),
+)
+"""As full as a day is whose agents capture as they do nearly everywhere."""
+
+
+def test_a_day_fits_one_sheet_and_a_grave_one_begins_with_what_matters() -> None:
+    assert len(pypdf.PdfReader(io.BytesIO(render_pdf(DAY))).pages) == 1
+    matter = Matter("critical", "opened", "Many files renamed", LINE, "It may be ransomware. " * 4)
+    grave = pypdf.PdfReader(io.BytesIO(render_pdf(replace(DAY, matters=(matter,) * 3))))
+    assert len(grave.pages) <= 2
+    first = grave.pages[0].extract_text()
+    assert first.count("Many files renamed") == 3
+    assert "What to decide" in first
+
+
+def test_the_chart_of_a_pdf_is_drawn() -> None:
+    some, none = (
+        pypdf.PdfReader(io.BytesIO(render_pdf(replace(DAY, hours=hours)))).pages[0].get_contents()
+        for hours in (DAY.hours, (None,) * 24)
+    )
+    assert some is not None
+    assert none is not None
+    drawn = [len(re.findall(rb"\bre\b", made.get_data())) for made in (some, none)]
     assert drawn[0] >= drawn[1] + 24
 
 
