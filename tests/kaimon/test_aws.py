@@ -13,7 +13,7 @@ from moto import mock_aws
 from pydantic import ValidationError
 
 from kaimon.base.aws import AwsAwayError, AwsError, aws_client, aws_session, calling
-from kaimon.base.regions import US_REGIONS, RegionError, require_us_endpoint, require_us_region
+from kaimon.base.regions import US_REGIONS, RegionError, require_us_endpoint, require_us_model, require_us_region
 from kaimon.base.settings import AwsSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,3 +171,40 @@ def test_aws_is_not_loaded_by_those_who_do_not_ask_for_it() -> None:
     code = "import sys, kaimon.base.aws, ingest.app, kaimon.cli.token; print('boto3' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "anthropic.claude-sonnet-4-20250514-v1:0",
+        "us.anthropic.claude-sonnet-4-20250514-v1:0",
+        "us-gov.anthropic.claude-3-7-sonnet-20250219-v1:0",
+        "amazon.nova-lite-v1:0",
+        "us.amazon.nova-lite-v1:0",
+    ],
+)
+def test_a_model_that_is_asked_in_the_united_states_alone_is_taken(model: str) -> None:
+    assert require_us_model(model) == model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "eu.anthropic.claude-sonnet-4-20250514-v1:0",
+        "apac.amazon.nova-lite-v1:0",
+        "global.anthropic.claude-sonnet-4-20250514-v1:0",
+        "US.anthropic.claude-sonnet-4-20250514-v1:0",
+        "us.eu.anthropic.claude-sonnet-4-20250514-v1:0",
+        "us.us.anthropic.claude-sonnet-4-20250514-v1:0",
+        "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-sonnet-4-20250514-v1:0",
+        "arn:aws:bedrock:us-west-2:123456789012:application-inference-profile/abcdefghijkl",
+        "nobody.knows-v1:0",
+        "anthropic.",
+        "anthropic",
+        "us.",
+        "",
+    ],
+)
+def test_a_model_that_may_be_asked_elsewhere_is_refused(model: str) -> None:
+    with pytest.raises(RegionError, match="may leave the United States"):
+        require_us_model(model)
