@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -56,23 +57,27 @@ def recipients_(tenant: TenantOption) -> None:
             print(f"{one.recipient_id}  {one.state:12}  {one.bounces}  {inert(one.address)}")
 
 
+def _asked(what: str) -> str:
+    """Read a secret of a mailed link: on a command line, everybody on the machine could read it."""
+    told: str = typer.prompt(what, hide_input=sys.stdin.isatty(), err=True)
+    return told.strip()
+
+
 @app.command("confirm")
-def confirm_(code: Annotated[str, typer.Argument(help="The code of the link that was mailed.")]) -> None:
-    """Confirm for a recipient who cannot open the link."""
+def confirm_() -> None:
+    """Confirm for a recipient who cannot open the link; asks for the code of the link that was mailed."""
     with database() as db:
-        found = confirm(db, code)
+        found = confirm(db, _asked("Code"))
         if found is None:
             raise ValueError("no recipient waits for this code, or it is too old")
     print(f"recipient {found.recipient_id} confirmed")
 
 
 @app.command("unsubscribe")
-def unsubscribe_(
-    recipient_id: RecipientArgument, token: Annotated[str, typer.Argument(help="The token of their link.")]
-) -> None:
-    """Stop for a recipient who cannot open the link."""
+def unsubscribe_(recipient_id: RecipientArgument) -> None:
+    """Stop for a recipient who cannot open the link; asks for the token of their link."""
     with database() as db:
-        if not unsubscribe(db, recipient_id, token):
+        if not unsubscribe(db, recipient_id, _asked("Token")):
             raise ValueError("this token is not theirs")
     print(f"recipient {recipient_id} gets no more")
 

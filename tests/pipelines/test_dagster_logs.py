@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-import dagster as dg
 import pytest
 from dagster import DagsterInstance
 from dagster._core.storage.compute_log_manager import ComputeIOType
@@ -17,11 +18,9 @@ from pydantic import ValidationError
 from kaimon.base.clock import utc_now
 from kaimon.base.settings import PROJECT_ROOT
 from lake.holdings import Held, holdings
-from pipelines.assets import ASSETS
 from pipelines.dagster_logs import logs_url
 from pipelines.dagster_logs_s3 import blank_objects
 from pipelines.purge import purge_runs
-from pipelines.resources import Platform
 from pipelines.retention.erase import erase_tenant
 from pipelines.settings import DagsterSettings
 
@@ -37,22 +36,18 @@ def instance(home: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInst
         yield opened
 
 
-def check(home: Any, load: Any, noon: datetime, instance: DagsterInstance, *tenants: str) -> str:
-    """Return a run that checked a day of each tenant; its log names them."""
+def close(home: Any, load: Any, noon: datetime, instance: DagsterInstance, *tenants: str) -> str:
+    """Return a run, in a process of its own, that closed a day of each tenant; what it printed names them."""
     load.do(noon)
     load.cut(noon, final=True)
     for tenant in tenants:
         home.stage(home.tenant(tenant), load)
     home.run("events")
-    done = dg.materialize(
-        ASSETS,
-        selection=["day_checks"],
-        partition_key=noon.date().isoformat(),
-        resources={"platform": Platform()},
-        instance=instance,
-    )
-    assert done.success
-    return done.run_id
+    command = [sys.executable, "-m", "pipelines.close", noon.date().isoformat()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=PROJECT_ROOT)
+    assert done.returncode == 0, done.stderr
+    (record,) = instance.get_run_records()
+    return str(record.dagster_run.run_id)
 
 
 def printed(instance: DagsterInstance, run: str) -> str:
@@ -71,7 +66,7 @@ def kept(run: str = "") -> list[Held]:
 def test_what_a_run_prints_is_in_s3_alone_is_shown_and_goes_with_the_run(
     s3: Any, home: Any, noon: Any, load: Any, instance: DagsterInstance
 ) -> None:
-    run = check(home, load, noon, instance, "acme")
+    run = close(home, load, noon, instance, "acme")
     assert kept(run)
     assert not [path for path in (home.path / "dagster" / "storage").rglob("*.err") if run in str(path)]
     assert '"tenant": "acme"' in printed(instance, run)
@@ -82,7 +77,7 @@ def test_what_a_run_prints_is_in_s3_alone_is_shown_and_goes_with_the_run(
 def test_an_erased_tenants_lines_are_gone_from_s3_in_every_version_and_no_others(
     s3: Any, home: Any, noon: Any, load: Any, instance: DagsterInstance
 ) -> None:
-    run = check(home, load, noon, instance, "acme", "acme-2")
+    run = close(home, load, noon, instance, "acme", "acme-2")
     url = logs_url()
     assert url is not None
     before = printed(instance, run)
