@@ -40,7 +40,7 @@ var Modes = []string{"auto", "fentry", "kprobe", "sys_exit"}
 // Default is what holds where neither file nor flag says otherwise.
 func Default() Config {
 	return Config{
-		Mode: "auto", Sensitive: slices.Clone(Sensitive), CollapseWindow: time.Second, BufferBytes: 64 << 20,
+		Mode: "auto", Sensitive: slices.Clone(Sensitive), CollapseWindow: time.Second, BufferBytes: 56 << 20,
 		CutInterval: 2 * time.Second, Heartbeat: 30 * time.Second, AuthRetry: 5 * time.Minute,
 		SendTimeout: 30 * time.Second, StopTimeout: 10 * time.Second, LogLevel: "info",
 	}
