@@ -120,9 +120,8 @@ class Bedrock:
     def _converse(self, prompt: Prompt) -> dict[str, Any]:
         settings = self.settings
         if self._client is None:
-            self._client = aws_client(
-                "bedrock-runtime", self.aws, read_s=settings.summary_model_timeout_s, attempts=1
-            )  # fmt: skip
+            limit_s = settings.summary_model_timeout_s
+            self._client = aws_client("bedrock-runtime", self.aws, read_s=limit_s, attempts=1)
         with calling(f"{self.model} on Amazon Bedrock in {self.aws.aws_region}"):
             said: dict[str, Any] = self._client.converse(
                 modelId=self.model,

@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from dashboards.reports.html import render_html
-from dashboards.reports.page import Change
+from dashboards.reports.page import Change, Page
 from dashboards.reports.text import render_text
 from lake.columns import CAUSES
 from pipelines.checks.accounting import account, accounting_line
@@ -22,7 +22,8 @@ from pipelines.summaries import outbox
 from pipelines.summaries.compose import changes, fill, page, plain
 from pipelines.summaries.document import Facts, canonical, digest, parse
 from pipelines.summaries.draft import Draft, Making, Writer
-from pipelines.summaries.facts import MEDIAN_DAYS, Day, build_facts, busiest
+from pipelines.summaries.facts import MEDIAN_DAYS, build_facts
+from pipelines.summaries.gathered import Day, busiest
 from pipelines.summaries.paper import pdf_or_none
 from pipelines.summaries.period import Period
 from pipelines.tables import Snapshot, TenantTables
@@ -94,10 +95,7 @@ def deliver(tables: TenantTables, period: Period, folder: Path) -> Counts:
     done = set(sent["revision"].to_list())
     waiting = _of(snapshot, "summaries", period).sort("revision").collect().filter(~pl.col("revision").is_in(done))
     for summary in waiting.iter_rows(named=True):
-        document = _facts_by_digest(snapshot, period, summary["facts_digest"])
-        telling = msgspec.json.decode(summary["document"], type=Telling)
-        told = [Change(*change) for change in telling.changes]
-        told_page = page(parse(document), document, telling.draft, summary["revision"], told)
+        told_page = _page(snapshot, period, summary)
         name = outbox.reference(tables.tenant, period.kind, period.start.isoformat(), summary["revision"])
         stem = name.removesuffix(".html")
         outbox.put(folder, f"{stem}.txt", render_text(told_page).encode())
@@ -114,6 +112,21 @@ def deliver(tables: TenantTables, period: Period, folder: Path) -> Counts:
         }
         tables.append("deliveries", _row("deliveries", row))
     return {"delivered": waiting.height, "delivered_before": len(done)}
+
+
+def newest_page(tables: TenantTables, period: Period) -> Page | None:
+    """Return the page of a period's newest revision, None if there is none yet."""
+    snapshot = tables.snapshot("facts", "summaries")
+    summary = _newest(snapshot, "summaries", period, "revision")
+    return None if summary is None else _page(snapshot, period, summary)
+
+
+def _page(snapshot: Snapshot, period: Period, summary: dict[str, Any]) -> Page:
+    """Return the page of a row of `summaries`."""
+    document = _facts_by_digest(snapshot, period, summary["facts_digest"])
+    telling = msgspec.json.decode(summary["document"], type=Telling)
+    changed = [Change(*change) for change in telling.changes]
+    return page(parse(document), document, telling.draft, summary["revision"], changed)
 
 
 _LINES: Final = pl.len().cast(pl.Int64) - 2 * (pl.col("code") == REPLAYED).sum().cast(pl.Int64)

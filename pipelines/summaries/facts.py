@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -14,14 +13,12 @@ from lake.columns import CAUSES
 from lake.schema import OPERATIONS
 from pipelines.checks.quarantined import REPLAYED
 from pipelines.findings.rules import SEVERITIES
-from pipelines.frames import empty
 from pipelines.summaries.attention import OPEN, matters, over_week, tell
 from pipelines.summaries.blind_spots import known
 from pipelines.summaries.document import VERSION, Entity, Facts, Hour, Matter, Status, Unit, Value
+from pipelines.summaries.gathered import Day
 from pipelines.summaries.numbers import show_change, show_count, show_percent, whole
-from pipelines.summaries.period import Period
 
-TOP: Final = 5
 URGENT: Final = ("critical", "high")
 MEDIAN_DAYS: Final = 28
 LEAST_DAYS: Final = 7
@@ -60,57 +57,6 @@ _TAKE_TURNS: Final = (
     "AND a.received < b.received_last AND b.received < a.received_last"
 )
 _NAMES: Final = {"process": '"process"', "user": 'coalesce("user", \'uid \' || "uid")'}
-
-
-@dataclass(frozen=True)
-class Day:
-    """What one tenant's day is made of.
-
-    `activity` and `completeness` are their tables' rows of the day; `paths` the number of different paths;
-    `processes` and `users` come from `busiest`; `quarantined` is the number of lines put into quarantine that
-    arrived that day; `cloned` the number of agents whose id two machines used; `as_of` the newest data's arrival
-    while the day runs, else null; `blind_spots` the agents' words; `accounting` the equation in words. `findings`,
-    `touched` (`sensitive`) and `new_behaviour` are their tables' rows of the day; `days_before` the `events` of each
-    of the 28 days before that has any.
-    """
-
-    tenant: str
-    day: date
-    activity: pl.DataFrame
-    completeness: pl.DataFrame
-    paths: int
-    processes: pl.DataFrame
-    users: pl.DataFrame
-    quarantined: int
-    cloned: int
-    blind_spots: list[str]
-    accounting: str
-    findings: pl.DataFrame = field(default_factory=lambda: empty("findings"))
-    touched: pl.DataFrame = field(default_factory=lambda: empty("sensitive"))
-    new_behaviour: pl.DataFrame = field(default_factory=lambda: empty("new_behaviour"))
-    days_before: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"events": pl.Int64}))
-    as_of: str | None = None
-    period: Period | None = None
-
-    @property
-    def span(self) -> Period:
-        """The period; a day unless it is said to be a week, of which `day` is the first."""
-        return self.period or Period("day", self.day)
-
-
-def busiest(events: pl.LazyFrame, kind: str, top: int = TOP) -> pl.DataFrame:
-    """Return the names of a kind (`process`, `user`) with the most occurrences: `name`, `events`, `hosts`.
-
-    A user without a name goes by `uid N`. Ties are broken by name, so that the answer never changes by chance.
-    """
-    name = pl.col("process") if kind == "process" else pl.coalesce("user", pl.format("uid {}", "uid"))
-    return (
-        events.group_by(name=name)
-        .agg(events=pl.col("count").sum(), hosts=pl.col("agent_id").n_unique().cast(pl.Int64))
-        .sort(["events", "name"], descending=[True, False])
-        .head(top)
-        .collect()
-    )
 
 
 def build_facts(today: Day, previous: Facts | None) -> Facts:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import date
 from email.message import EmailMessage
 from email.utils import format_datetime
 from urllib.parse import urlencode
 
-import msgspec
-import polars as pl
-
 from dashboards.reports.mail import render_mail, subject
-from dashboards.reports.page import Change, Page
+from dashboards.reports.page import Page
 from dashboards.reports.text import render_text
 from kaimon.base.logs import get_logger
 from kaimon.base.mail import MailError, send_mail
 from kaimon.base.settings import MailSettings
 from pipelines.settings import ReportSettings
-from pipelines.summaries.compose import page
-from pipelines.summaries.day import Telling
-from pipelines.summaries.document import parse
+from pipelines.summaries.day import newest_page
 from pipelines.summaries.paper import pdf_or_none
+from pipelines.summaries.period import Period
 from pipelines.tables import TenantTables
 from pipelines.tenant_loop import Counts
 from tenancy.database import Database
@@ -39,7 +34,7 @@ def post(tables: TenantTables, schedule: Schedule, settings: MailSettings) -> Co
     counts = {"sent": 0, "not_taken": 0}
     people = recipients(tables.db, tables.tenant, "confirmed")
     for period, start in due(schedule, tables.db.clock()) if people else ():
-        told = newest_page(tables, period, start)
+        told = newest_page(tables, Period(period, start))
         if told is None or told.provisional:
             continue
         paper: bytes | None = None
@@ -51,22 +46,6 @@ def post(tables: TenantTables, schedule: Schedule, settings: MailSettings) -> Co
             message = compose(told, paper, person, mail, settings=settings, links=links)
             counts["sent" if _hand_over(tables, message, person, mail, settings) else "not_taken"] += 1
     return counts
-
-
-def newest_page(tables: TenantTables, period: str, start: date) -> Page | None:
-    """Return the page of a period's newest revision, None if there is none yet."""
-    snapshot = tables.snapshot("facts", "summaries")
-    told = (
-        snapshot.scan("summaries", start, start).filter(pl.col("period") == period).sort("revision").tail(1).collect()
-    )
-    if not told.height:
-        return None
-    summary = told.row(0, named=True)
-    kept = snapshot.scan("facts", start, start).filter(pl.col("digest") == summary["facts_digest"]).head(1).collect()
-    document = str(kept["document"].item())
-    telling = msgspec.json.decode(summary["document"], type=Telling)
-    changed = [Change(*change) for change in telling.changes]
-    return page(parse(document), document, telling.draft, summary["revision"], changed)
 
 
 def compose(

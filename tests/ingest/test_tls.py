@@ -46,7 +46,9 @@ def test_a_key_that_does_not_belong_to_its_certificate_is_made_anew(tmp_path: Pa
     made = ensure_development_tls(tmp_path / "a")
     other = ensure_development_tls(tmp_path / "b")
     made.key.write_bytes(other.key.read_bytes())
-    ensure_development_tls(tmp_path / "a")
+    assert ensure_development_tls(tmp_path / "a") == made
+    assert made.key.read_bytes() != other.key.read_bytes()
+    # Raises where the two do not belong together.
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(made.certificate, made.key)
 
 
@@ -56,7 +58,10 @@ def test_many_at_once_end_with_files_that_belong_together(tmp_path: Path) -> Non
         thread.start()
     for thread in threads:
         thread.join()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "tls").iterdir()}
     made = ensure_development_tls(tmp_path)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "tls").iterdir()} == before
+    # Both raise where files do not belong together.
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(made.certificate, made.key)
     x509.load_pem_x509_certificate(made.certificate.read_bytes()).verify_directly_issued_by(
         x509.load_pem_x509_certificate(made.ca.read_bytes())

@@ -16,7 +16,8 @@ from pipelines.rollups.completeness import arrivals, completeness
 from pipelines.settings import ModelSettings
 from pipelines.summaries.document import Facts
 from pipelines.summaries.draft import Writer
-from pipelines.summaries.facts import Day, build_facts, busiest
+from pipelines.summaries.facts import build_facts
+from pipelines.summaries.gathered import Day, busiest
 from pipelines.summaries.wording import writer_for
 from tenancy.database import Database
 from tenancy.wording import allow_model
@@ -28,7 +29,7 @@ START = datetime(2026, 3, 4, tzinfo=UTC)
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 
 
-def facts_of(*loads: Any, tenant: str = "acme", **more: Any) -> Facts:
+def facts_of(*loads: Any, previous: Facts | None = None, tenant: str = "acme", **more: Any) -> Facts:
     events = pl.concat([load.events for load in loads])
     batches = pl.concat([load.batches for load in loads])
     quarantine = pl.concat([load.quarantine for load in loads])
@@ -47,7 +48,7 @@ def facts_of(*loads: Any, tenant: str = "acme", **more: Any) -> Facts:
             accounting="in words",
             **more,
         ),
-        None,
+        previous,
     )
 
 
