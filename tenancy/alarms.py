@@ -9,7 +9,8 @@ from typing import Any, Final
 from kaimon.base.logs import get_logger
 from tenancy.audit import append
 from tenancy.database import Database
-from tenancy.tables import ALARMS, insert_into, select_record
+from tenancy.metadata import insert_into, select_record
+from tenancy.tables import ALARMS
 
 CLONE: Final = "clone"
 """Two machines send under one agent's id; `subject` is `agent/load/load`, the loads in order of their names."""

@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, delete, select, update
 from kaimon.base.logs import get_logger
 from tenancy.alarms import NO_TENANT
 from tenancy.database import Database
-from tenancy.tables import ALERT_NOTICES, ALERTS, insert_into, select_record
+from tenancy.metadata import insert_into, select_record
+from tenancy.tables import ALERT_NOTICES, ALERTS
 
 State = Literal["raised", "cleared"]
 ATTEMPTS: Final = 12

@@ -19,7 +19,8 @@ from sqlalchemy.orm import Session
 
 from kaimon.base.acting import actor
 from tenancy.database import Database
-from tenancy.tables import AUDIT_HEADS, AUDIT_RECORDS, insert_into, select_record
+from tenancy.metadata import insert_into, select_record
+from tenancy.tables import AUDIT_HEADS, AUDIT_RECORDS
 
 VERSION: Final = 1
 CHAIN: Final = "_kaimon"

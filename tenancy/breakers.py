@@ -9,7 +9,8 @@ from typing import Literal
 from sqlalchemy import select
 
 from tenancy.database import Database
-from tenancy.tables import BREAKERS, insert_into
+from tenancy.metadata import insert_into
+from tenancy.summary_tables import BREAKERS
 
 State = Literal["closed", "open", "trying"]
 

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import text
 
 from tenancy.database import Database
-from tenancy.tables import METADATA
+from tenancy.tables import SCHEMA
 
 _PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.1
@@ -30,7 +30,7 @@ def compact(db: Database) -> None:
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("SET statement_timeout = 0"))
             try:
-                for table in METADATA.sorted_tables:
+                for table in SCHEMA.sorted_tables:
                     connection.execute(text(f'VACUUM (FULL) "{table.name}"'))
             finally:
                 connection.execute(text("RESET statement_timeout"))

@@ -10,7 +10,8 @@ from typing import Any, Final
 from sqlalchemy import select, update
 
 from tenancy.database import Database
-from tenancy.tables import DAY_STATES, insert_into, select_record
+from tenancy.metadata import insert_into, select_record
+from tenancy.tables import DAY_STATES
 
 STATES: Final = ("open", "passed", "failed")
 """`open`: data came since the last check. The other two: what the check said about all data there is."""

@@ -17,10 +17,11 @@ from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.limits import SourceLimiter
+from tenancy.metadata import select_record
 from tenancy.refusals import answering_unavailable, subscription_lapsed, too_many_hosts, unauthorized
 from tenancy.sealed import credential_context, token_context
 from tenancy.subscriptions import COLUMNS, subscription_in
-from tenancy.tables import ENROLLMENT_TOKENS, HOST_CREDENTIALS, HOSTS, TENANTS, select_record
+from tenancy.tables import ENROLLMENT_TOKENS, HOST_CREDENTIALS, HOSTS, TENANTS
 from tenancy.tenants import get_tenant
 from tenancy.tokens import TokenFormatError, index_of, mint, parse
 

@@ -20,17 +20,9 @@ from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.leases import LeaseHeldError, take
+from tenancy.metadata import insert_into, select_record
 from tenancy.people import forget_logins, forget_strangers
-from tenancy.tables import (
-    ENROLLMENT_TOKENS,
-    ERASURES,
-    HOST_CREDENTIALS,
-    HOSTS,
-    METADATA,
-    TENANTS,
-    insert_into,
-    select_record,
-)
+from tenancy.tables import ENROLLMENT_TOKENS, ERASURES, HOST_CREDENTIALS, HOSTS, SCHEMA, TENANTS
 
 REASONS: Final = ("request", "trial", "ended")
 """Why: somebody asked, 30 days after a trial's end, 30 days after a subscription's."""
@@ -173,7 +165,7 @@ def _rows(tenant_id: str) -> list[tuple[Table, ColumnElement[bool]]]:
     """
     named = [
         (table, table.c.tenant_id == tenant_id)
-        for table in reversed(METADATA.sorted_tables)
+        for table in reversed(SCHEMA.sorted_tables)
         if "tenant_id" in table.c and table is not ERASURES
     ]
     return [*_tokens(tenant_id)[:1], *named]

@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from kaimon.base.acting import actor
 from tenancy.audit import append
 from tenancy.database import Database
-from tenancy.tables import FINDING_CLOSINGS, FINDING_SUPPRESSIONS, TENANTS, select_record
+from tenancy.metadata import select_record
+from tenancy.summary_tables import FINDING_CLOSINGS, FINDING_SUPPRESSIONS
+from tenancy.tables import TENANTS
 
 LONGEST: Final = timedelta(days=366)
 """No suppression lasts longer: what was right a year ago is looked at again."""

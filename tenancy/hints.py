@@ -12,7 +12,8 @@ from datetime import datetime
 from sqlalchemy import case, delete, update
 
 from tenancy.database import Database
-from tenancy.tables import STAGED_HINTS, insert_into, select_record
+from tenancy.metadata import insert_into, select_record
+from tenancy.tables import STAGED_HINTS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from kaimon.base.redact import redact
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
-from tenancy.tables import HOST_CREDENTIALS, HOSTS, select_record
+from tenancy.metadata import select_record
+from tenancy.tables import HOST_CREDENTIALS, HOSTS
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from tenancy.keys import KEY_BYTES, KeyFileError, UnusableKeyError, load_key, print_of
+from tenancy.metadata import insert_into, select_record
 from tenancy.roots import Context, Wrapped, decrypt, encrypt, generate, unwrap
-from tenancy.tables import KEY_PRINTS, KEYS, insert_into, select_record
+from tenancy.tables import KEY_PRINTS, KEYS
 
 if TYPE_CHECKING:
     from tenancy.database import Database

@@ -21,7 +21,8 @@ from sqlalchemy.orm import Session
 
 from kaimon.base.logs import get_logger
 from tenancy.database import Database
-from tenancy.tables import LEASES, insert_into
+from tenancy.metadata import insert_into
+from tenancy.tables import LEASES
 
 
 class LeaseHeldError(Exception):

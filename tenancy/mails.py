@@ -14,8 +14,9 @@ from typing import Any, Final
 from sqlalchemy import select, update
 
 from tenancy.database import Database
+from tenancy.metadata import insert_into, select_record
 from tenancy.recipients import Recipient
-from tenancy.tables import SUMMARY_MAILS, SUMMARY_RECIPIENTS, insert_into, select_record
+from tenancy.summary_tables import SUMMARY_MAILS, SUMMARY_RECIPIENTS
 
 CLAIM: Final = timedelta(minutes=10)
 ATTEMPTS: Final = 8

@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 
 from tenancy.audit import append
 from tenancy.database import Database
-from tenancy.tables import INVITATIONS, MEMBERS, PEOPLE, TENANTS, insert_into, select_record
+from tenancy.metadata import insert_into, select_record
+from tenancy.people_tables import INVITATIONS, MEMBERS, PEOPLE
+from tenancy.tables import TENANTS
 
 Role = Literal["member", "admin"]
 ROLES: Final[tuple[Role, ...]] = ("member", "admin")

@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session
 
 from tenancy.audit import CHAIN, append
 from tenancy.database import Database
-from tenancy.tables import AUDIT_RECORDS, LOGINS, MEMBERS, PEOPLE, PORTAL_SESSIONS, insert_into
+from tenancy.metadata import insert_into
+from tenancy.people_tables import LOGINS, MEMBERS, PEOPLE, PORTAL_SESSIONS
+from tenancy.tables import AUDIT_RECORDS
 
 OPERATOR: Final = "login:"
 """What the name of somebody begins with who works on this machine; all others are customers' people."""

@@ -18,7 +18,9 @@ from sqlalchemy.orm import Session
 
 from tenancy.audit import append
 from tenancy.database import Database
-from tenancy.tables import SUMMARY_RECIPIENTS, TENANTS, select_record
+from tenancy.metadata import select_record
+from tenancy.summary_tables import SUMMARY_RECIPIENTS
+from tenancy.tables import TENANTS
 
 CONFIRM_WITHIN: Final = timedelta(days=7)
 MOST: Final = 50

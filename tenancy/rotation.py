@@ -14,9 +14,10 @@ from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.keyring import DATA, INDEX, KeyRecord, insert_key
 from tenancy.keys import UnusableKeyError
+from tenancy.metadata import select_record
 from tenancy.roots import FILE, Context
 from tenancy.sealed import credential_context, token_context
-from tenancy.tables import ENROLLMENT_TOKENS, HOST_CREDENTIALS, KEYS, select_record
+from tenancy.tables import ENROLLMENT_TOKENS, HOST_CREDENTIALS, KEYS
 from tenancy.tokens import index_of
 
 _CHUNK: Final = 500

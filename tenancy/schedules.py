@@ -11,7 +11,9 @@ from sqlalchemy import select
 
 from tenancy.audit import append
 from tenancy.database import Database
-from tenancy.tables import SUMMARY_SCHEDULES, TENANTS, insert_into
+from tenancy.metadata import insert_into
+from tenancy.summary_tables import SUMMARY_SCHEDULES
+from tenancy.tables import TENANTS
 
 Period = Literal["day", "week"]
 

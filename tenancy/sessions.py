@@ -13,8 +13,9 @@ from sqlalchemy import delete, insert, or_, select, update
 from tenancy.audit import CHAIN, append
 from tenancy.database import Database
 from tenancy.members import address
+from tenancy.metadata import insert_into
 from tenancy.people import person_of
-from tenancy.tables import LOGIN_ATTEMPTS, LOGINS, PEOPLE, PORTAL_SESSIONS, insert_into
+from tenancy.people_tables import LOGIN_ATTEMPTS, LOGINS, PEOPLE, PORTAL_SESSIONS
 
 ATTEMPT_S: Final = 600.0
 """Within how many seconds somebody must have come back from the identity provider."""

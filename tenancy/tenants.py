@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
+from tenancy.metadata import insert_into, select_record
 from tenancy.settings import TenancySettings
 from tenancy.subscriptions import COLUMNS, STATES, moment
-from tenancy.tables import ERASURES, HOSTS, TENANTS, insert_into, select_record
+from tenancy.tables import ERASURES, HOSTS, TENANTS
 from tenancy.usage import events_of
 
 TENANT_ID: Final = re.compile(r"[a-z][a-z0-9-]{1,38}[a-z0-9]")

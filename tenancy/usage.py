@@ -16,7 +16,8 @@ from typing import Final
 from sqlalchemy import select
 
 from tenancy.database import Database
-from tenancy.tables import TENANT_USE, insert_into
+from tenancy.metadata import insert_into
+from tenancy.tables import TENANT_USE
 
 _CHUNK: Final = 200
 

@@ -10,7 +10,8 @@ from sqlalchemy import case
 
 from tenancy.database import Database
 from tenancy.hints import all_hints
-from tenancy.tables import WATERMARKS, insert_into, select_record
+from tenancy.metadata import insert_into, select_record
+from tenancy.tables import WATERMARKS
 
 _LEEWAY: Final = timedelta(seconds=1)
 

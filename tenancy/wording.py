@@ -8,7 +8,9 @@ from sqlalchemy import select
 
 from tenancy.audit import append
 from tenancy.database import Database
-from tenancy.tables import SUMMARY_SCHEDULES, TENANTS, insert_into
+from tenancy.metadata import insert_into
+from tenancy.summary_tables import SUMMARY_SCHEDULES
+from tenancy.tables import TENANTS
 
 _NEW: Final = {"daily": False, "weekly": False, "time_zone": "UTC", "hour": 6}
 """What a tenant that has no schedule has: nothing is sent."""

@@ -6,12 +6,12 @@ import logging
 
 from alembic import context
 
-from tenancy.tables import METADATA
+from tenancy.tables import SCHEMA
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=METADATA,
+    target_metadata=SCHEMA,
     # The caller's BEGIN IMMEDIATE makes SQLite's DDL transactional too.
     transactional_ddl=True,
     render_as_batch=True,

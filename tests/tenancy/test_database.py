@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from tenancy.database import Database, open_database
 from tenancy.migrate import NewerDatabaseError, _make_file, revisions
 from tenancy.settings import TenancySettings
-from tenancy.tables import EPOCHS, METADATA, TENANTS
+from tenancy.tables import EPOCHS, SCHEMA, TENANTS
 from tenancy.tenants import create_tenant, get_tenant, list_tenants
 
 SQLITE = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
@@ -174,7 +174,7 @@ def test_a_schema_from_the_future_is_left_alone(db: Database, settings: TenancyS
 def test_the_migrations_make_exactly_the_tables_that_the_code_uses(db: Database) -> None:
     with db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        assert compare_metadata(context, METADATA) == []
+        assert compare_metadata(context, SCHEMA) == []
 
 
 def test_processes_that_start_at_once_migrate_an_empty_postgresql_once(

@@ -15,7 +15,7 @@ from pipelines.frames import empty
 from pipelines.summaries.document import Facts, canonical, parse
 from pipelines.summaries.draft import Writer
 from pipelines.summaries.prompt import make_prompt, tool_config
-from tenancy.tables import SUMMARY_RECIPIENTS, SUMMARY_SCHEDULES
+from tenancy.summary_tables import SUMMARY_RECIPIENTS, SUMMARY_SCHEDULES
 from tests.converse import Converse
 
 from .conftest import DAY, START, facts_of
