@@ -68,9 +68,9 @@ def test_every_module_says_in_its_first_line_what_it_is_for() -> None:
 
 
 def test_no_committed_file_names_this_checkouts_folder() -> None:
-    needle = str(ROOT.parent).encode()
-    if len(needle) < 4:
-        pytest.skip("the checkout lies at the root of the file system")
+    # Where every machine has such a folder, to name it tells nothing; the one below is the checkout's own.
+    folder = ROOT if str(ROOT.parent) in {"/", "/home", "/opt", "/root", "/srv", "/tmp", "/var/tmp"} else ROOT.parent
+    needle = str(folder).encode()
     for path in tracked_files():
         if path.is_file():
             assert needle + b"/" not in path.read_bytes(), path.relative_to(ROOT)
