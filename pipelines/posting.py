@@ -5,7 +5,7 @@ from dagster import DefaultScheduleStatus, OpExecutionContext, ScheduleDefinitio
 
 from kaimon.base.settings import MailSettings
 from pipelines.resources import Platform, PlatformResource
-from pipelines.summaries.post import post
+from pipelines.summaries.post import hear, post
 from pipelines.tenant_loop import Outcome, for_each_tenant
 from tenancy.database import Database
 from tenancy.leases import LeaseHeldError, held_lease
@@ -21,8 +21,9 @@ def post_due(platform: Platform, db: Database, run: str) -> Outcome:
         LeaseHeldError: another such run is at it.
     """
     settings = MailSettings()
-    known = {one.tenant_id: one for one in schedules(db)} if settings.smtp_host is not None else {}
+    known = {one.tenant_id: one for one in schedules(db)} if settings.can_mail else {}
     with held_lease(db, _LEASE, run, db.settings.lease_ttl_s):
+        hear(db, settings)
         return for_each_tenant(
             "post", known, lambda tenant: post(platform.tables(db, tenant, f"post {run}"), known[tenant], settings)
         )

@@ -10,13 +10,6 @@ from dashboards.reports.charts import events_by_hour
 from dashboards.reports.names import visible
 from dashboards.reports.page import Page
 
-STATUS_WORDS = {
-    "first": "First day",
-    "better": "Better",
-    "stable": "Stable",
-    "worse": "Worse",
-}
-
 
 @cache
 def _template(name: str = "summary.html") -> Template:
@@ -33,4 +26,4 @@ def _template(name: str = "summary.html") -> Template:
 
 def render_html(page: Page) -> str:
     """Return the page as HTML, self-contained; equal pages give equal text."""
-    return _template().render(page=page, chart=events_by_hour(page.hours), status_word=STATUS_WORDS[page.status])
+    return _template().render(page=page, chart=events_by_hour(page.hours))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import css_inline
 
-from dashboards.reports.html import STATUS_WORDS, _template
+from dashboards.reports.html import _template
 from dashboards.reports.page import HourBar, Page
 
 CHART_HEIGHT = 72
@@ -23,7 +23,6 @@ def render_mail(page: Page, unsubscribe: str | None = None) -> str:
         page=page,
         columns=[_column(hour, max((one.events for one in page.hours if one), default=0)) for hour in page.hours],
         chart_height=CHART_HEIGHT,
-        status_word=STATUS_WORDS[page.status],
         unsubscribe=unsubscribe,
     )
     inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=False)
@@ -33,7 +32,7 @@ def render_mail(page: Page, unsubscribe: str | None = None) -> str:
 def subject(page: Page) -> str:
     """Return the subject: nothing in it is a name that anybody but the operator chose."""
     again = "" if page.revision == 1 else f" (revision {page.revision})"
-    return f"kaimon {page.tenant}: {STATUS_WORDS[page.status].lower()}, {page.day.isoformat()}{again}"
+    return f"kaimon {page.tenant}: {page.status_word.lower()}, {page.short_name}{again}"
 
 
 def _column(hour: HourBar | None, most: int) -> tuple[int, str]:

@@ -112,3 +112,21 @@ class Page:
     method: str
     matters: tuple[Matter, ...] = ()
     period: Literal["day", "week"] = "day"
+
+    @property
+    def status_word(self) -> str:
+        """The status as people read it."""
+        return {"first": f"First {self.period}", "better": "Better", "stable": "Stable", "worse": "Worse"}[self.status]
+
+    @property
+    def short_name(self) -> str:
+        """The period in a subject or a file's name: `2026-03-04`, or `2026-W10`, which no day is called."""
+        if self.period == "day":
+            return self.day.isoformat()
+        year, week, _ = self.day.isocalendar()
+        return f"{year}-W{week:02}"
+
+    @property
+    def account_title(self) -> str:
+        """What stands before the account's equation."""
+        return f"The {self.period}'s account, by when each batch was cut"

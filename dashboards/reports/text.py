@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from dashboards.reports.html import STATUS_WORDS
 from dashboards.reports.names import visible
 from dashboards.reports.page import Page, Sentence
 
@@ -33,7 +32,7 @@ def _lines(page: Page, unsubscribe: str | None) -> Iterator[str]:
         for sentence in block.sentences:
             yield from _wrapped(plain(sentence))
         if block.with_account:
-            yield from _wrapped(f"The day's account. {page.accounting}.")
+            yield from _wrapped(f"{page.account_title}: {page.accounting}.")
             for spot in page.blind_spots:
                 yield from _wrapped(f"Out of sight: {visible(spot, 400)}", "- ")
     for ranking in page.rankings:
@@ -47,7 +46,7 @@ def _lines(page: Page, unsubscribe: str | None) -> Iterator[str]:
 def _top(page: Page) -> Iterator[str]:
     yield f"kaimon · {'weekly' if page.period == 'week' else 'daily'} file activity · {page.tenant}"
     week = "Week of " if page.period == "week" else ""
-    yield f"{week}{page.day:%A}, {page.day.day} {page.day:%B %Y}: {STATUS_WORDS[page.status].upper()}"
+    yield f"{week}{page.day:%A}, {page.day.day} {page.day:%B %Y}: {page.status_word.upper()}"
     if page.provisional:
         yield "Day still running"
     yield from ("", *_wrapped(plain(page.headline)))
@@ -68,7 +67,7 @@ def _foot(page: Page) -> Iterator[str]:
     arrived = f", with data that had arrived by {page.as_of}" if page.as_of else ""
     yield ""
     yield from _wrapped(f"Written by {page.written_by}. Revision {page.revision}{arrived}. Times are UTC.")
-    yield from _wrapped(f"How “{STATUS_WORDS[page.status].lower()}” is decided: {page.status_rule}")
+    yield from _wrapped(f"How “{page.status_word.lower()}” is decided: {page.status_rule}")
     yield f"Method {page.method}, facts {page.facts_digest[:16]}."
 
 

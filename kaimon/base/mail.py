@@ -1,4 +1,4 @@
-"""Mail: one message to one server, over TLS or not at all."""
+"""Mail: one message to one server or to Amazon SES, over TLS or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ssl
 from email.message import EmailMessage
 from typing import Final
 
+from kaimon.base.aws import AwsError
 from kaimon.base.secrets import resolved
 from kaimon.base.settings import AwsSettings, MailSettings
 
@@ -23,14 +24,22 @@ class MailError(Exception):
     permanent: bool = False
 
 
-def send_mail(message: EmailMessage, settings: MailSettings) -> None:
-    """Hand a message, with its `From` and `To`, to the mail server; return once it has taken it for every recipient.
+def send_mail(message: EmailMessage, settings: MailSettings, recipient_id: str | None = None) -> None:
+    """Hand a message, with its `From` and `To`, to what takes mail; return once that has taken it for every recipient.
+
+    Args:
+        message: one that is whole.
+        settings: what takes it.
+        recipient_id: whom it goes to, so that SES's later reports can name them; none of one's own operators.
 
     Raises:
         MailError: there is no server, it cannot be reached or trusted, or it refused.
         kaimon.base.aws.AwsError: the password is a reference to a secret that cannot be read.
         ValueError: that reference is not one.
     """
+    if settings.mail_through == "ses":
+        _by_ses(message, settings, recipient_id)
+        return
     if settings.smtp_host is None:
         raise MailError("no mail server is set (KAIMON_SMTP_HOST)")
     place = f"{settings.smtp_host}:{settings.smtp_port}"
@@ -52,6 +61,16 @@ def send_mail(message: EmailMessage, settings: MailSettings) -> None:
         raise MailError(f"{place}: {type(error).__name__}: {error}") from error
     if refused:
         raise MailError(f"{place} refused {len(refused)} of the recipients: {_codes(refused)}")
+
+
+def _by_ses(message: EmailMessage, settings: MailSettings, recipient_id: str | None) -> None:
+    from kaimon.base.ses import send_by_ses
+
+    try:
+        send_by_ses(message, settings, recipient_id)
+    except AwsError as error:
+        # Its words may repeat an address: those of SES name who is not verified.
+        raise MailError(f"SES: {error.code or 'no answer'} ({type(error).__name__})") from None
 
 
 def _connected(host: str, port: int, trust: ssl.SSLContext) -> smtplib.SMTP:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -93,3 +94,21 @@ class MailSettings(HomeSettings):
         description="Certificates (PEM) of the authorities trusted for the mail server; by default the machine's.",
     )
     smtp_from: str | None = Field(default=None, description="Address from which kaimon's mail comes.")
+    mail_through: Literal["smtp", "ses"] = Field(
+        default="smtp",
+        description="What takes the mail: the server above, or Amazon SES in `KAIMON_AWS_REGION`, as the environment's "
+        "role.",
+    )
+    ses_configuration_set: str | None = Field(
+        default=None, description="Configuration set of SES whose event destinations hear what became of each mail."
+    )
+    ses_events_queue: str | None = Field(
+        default=None,
+        description="URL of the SQS queue, in that region, to which SES's bounces and complaints come, by itself or "
+        "through SNS; every five minutes they are read and the addresses mailed no more.",
+    )
+
+    @property
+    def can_mail(self) -> bool:
+        """Whether there is anything that takes mail."""
+        return self.mail_through == "ses" or self.smtp_host is not None

@@ -19,7 +19,8 @@ def matters(findings: pl.DataFrame) -> list[dict[str, Any]]:
     """Return at most `MOST` rules with open findings, the gravest and newest first.
 
     Each is `rule`, `severity`, `state` (`opened` if any finding of it is new today), the figures `findings`, `hosts`
-    and `events` over all its open findings, and the first finding's `hostname`, `user` and `program`.
+    and `events` over all its open findings, `since`, when the first of them was first seen on the day that they were
+    last seen, and the first finding's `hostname`, `user` and `program`.
 
     Args:
         findings: rows of `lake.schema.FINDINGS` of one day.
@@ -41,6 +42,7 @@ def matters(findings: pl.DataFrame) -> list[dict[str, Any]]:
             findings=pl.len().cast(pl.Int64),
             hosts=pl.col("agent_id").n_unique().cast(pl.Int64),
             events=pl.col("events").sum(),
+            since=pl.col("first_time").min(),
         )
         .sort("grave", "new", "events", "rule", descending=[False, False, True, False])
     )
@@ -50,13 +52,15 @@ def matters(findings: pl.DataFrame) -> list[dict[str, Any]]:
 def over_week(findings: pl.DataFrame, last: date) -> pl.DataFrame:
     """Return the findings that are open on a week's last day, with what was seen of them in all of it.
 
-    `state` is `opened` if any is new that week, else `ongoing` if it was seen, and `events` is the week's sum.
+    `state` is `opened` if any is new that week, else `ongoing` if it was seen, `events` is the week's sum, and
+    `first_time` the first in it, or before it if it was not seen in it.
     """
     said = (
         findings.filter(pl.col("state") != "suppressed")
         .group_by("finding_id")
         .agg(
             week_events=pl.col("events").sum(),
+            week_first=pl.col("first_time").min(),
             new=(pl.col("state") == "opened").any(),
             seen=pl.col("state").is_in(SEEN).any(),
         )
@@ -65,7 +69,7 @@ def over_week(findings: pl.DataFrame, last: date) -> pl.DataFrame:
     return (
         findings.filter(pl.col("event_day") == last, pl.col("state").is_in(OPEN))
         .join(said, on="finding_id")
-        .with_columns(state=state, events="week_events")
+        .with_columns(state=state, events="week_events", first_time="week_first")
         .select(findings.columns)
     )
 
@@ -85,14 +89,15 @@ def tell(row: dict[str, Any], alias: str, entities: dict[str, Entity], now: str 
     if row["hosts"] > 1:
         where = f"on {{{{{alias}.hosts}}}} hosts, among them {{{{entity.{alias}_host}}}}"
     if row["state"] == "quiet":
-        who = f"Not seen {now}; last {where}."
+        who = f"Not seen {now}; last {where}, {{{{{alias}.since}}}}."
     elif rule.table == "completeness":
         hours = "host-hour" if row["events"] == 1 else "host-hours"
-        who = f"Seen {where}, for {{{{{alias}.events}}}} {hours}."
+        who = f"Seen {where}, for {{{{{alias}.events}}}} {hours} from {{{{{alias}.since}}}} on."
     else:
         by = f"by {{{{entity.{alias}_user}}}} " if "user" in held else ""
         using = f"with {{{{entity.{alias}_program}}}}, " if "program" in held else ""
-        times = "once" if row["events"] == 1 else f"{{{{{alias}.events}}}} times"
+        times = "once, at" if row["events"] == 1 else f"{{{{{alias}.events}}}} times from"
         first = "first " if row["findings"] > 1 else ""
-        who = f"Seen {where}, {times}; {first}{by}{using}".rstrip(" ,;") + "."
+        on = "" if row["events"] == 1 else " on"
+        who = f"Seen {where}, {times} {{{{{alias}.since}}}}{on}; {first}{by}{using}".rstrip(" ,;") + "."
     return Matter(alias, rule.name, rule.severity, row["state"], rule.title, who, rule.rationale, rule.advice)

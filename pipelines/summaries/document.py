@@ -7,18 +7,21 @@ from typing import Final, Literal
 
 import msgspec
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 """Form of the document and method of its values; changes when either does."""
 
 Status = Literal["first", "better", "stable", "worse"]
-Unit = Literal["events", "rows", "hosts", "host-hours", "paths", "percent", "lines", "kinds", "findings", "days"]
+Unit = Literal[
+    "events", "rows", "hosts", "host-hours", "paths", "percent", "lines", "kinds", "findings", "days", "moment"
+]
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One computed value.
 
     `value` is null where it cannot be known, never 0. `previous` is the same value of the period before, null if
-    there is none. `display` is how people read it. `sql` gives `value` again over the tenant's own tables.
+    there is none. `display` is how people read it. `sql` gives `value` again over the tenant's own tables. A `moment`
+    is in seconds since 1970 UTC.
     """
 
     id: str

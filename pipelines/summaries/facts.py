@@ -17,7 +17,7 @@ from pipelines.summaries.attention import OPEN, matters, over_week, tell
 from pipelines.summaries.blind_spots import known
 from pipelines.summaries.document import VERSION, Entity, Facts, Hour, Matter, Status, Unit, Value
 from pipelines.summaries.gathered import Day
-from pipelines.summaries.numbers import show_change, show_count, show_percent, whole
+from pipelines.summaries.numbers import show_change, show_count, show_moment, show_percent, whole
 
 URGENT: Final = ("critical", "high")
 MEDIAN_DAYS: Final = 28
@@ -251,6 +251,13 @@ class _Values:
                 )
             label = f"{unit.capitalize()} of the rule {row['rule']}"
             self.put(f"{alias}.{unit}", label, unit, row[unit], show_count(row[unit]), sql, compare=False)
+        since = row["since"]
+        sql = f"SELECT epoch(min(first_time)) AS value FROM findings WHERE {self.on()} AND state <> 'suppressed'"
+        sql += f" AND finding_id IN (SELECT finding_id FROM findings WHERE {self.on(at_end=True)} AND {where})"
+        # What is told of a week, or was last seen on a day before, needs its day beside the hour.
+        shown = show_moment(since, with_day=self.today.span.kind == "week" or row["state"] == "quiet")
+        label = f"First seen by the rule {row['rule']}"
+        self.put(f"{alias}.since", label, "moment", since.timestamp(), shown, sql, compare=False)
         return tell(row, alias, entities, "today" if self.today.span.kind == "day" else "at the end of the week")
 
     def rank(self, kind: Literal["process", "user"], frame: pl.DataFrame, entities: dict[str, Entity]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import Final
 
 UNKNOWN: Final = "\N{EM DASH}"
@@ -21,6 +22,13 @@ def show_percent(value: float | None) -> str:
     if value >= 100:
         return "100%"
     return f"{math.floor(value * 100) / 100:.2f}%"
+
+
+def show_moment(value: datetime | None, *, with_day: bool) -> str:
+    """Return `02:41 UTC`, or `4 March, 02:41 UTC`; a dash for null. `value` is aware and in UTC."""
+    if value is None:
+        return UNKNOWN
+    return f"{value.day} {value:%B, %H:%M} UTC" if with_day else f"{value:%H:%M} UTC"
 
 
 def whole(value: float) -> int:

@@ -11,6 +11,7 @@ from dashboards.reports.page import Page
 from dashboards.reports.text import render_text
 from kaimon.base.logs import get_logger
 from kaimon.base.mail import MailError, send_mail
+from kaimon.base.ses import reports
 from kaimon.base.settings import MailSettings
 from pipelines.settings import ReportSettings
 from pipelines.summaries.day import newest_page
@@ -63,7 +64,7 @@ def compose(
     message.set_content(render_text(told, stop))
     message.add_alternative(render_mail(told, stop), subtype="html")
     if paper is not None:
-        name = f"kaimon-{told.tenant}-{told.day.isoformat()}-r{told.revision}.pdf"
+        name = f"kaimon-{told.tenant}-{told.short_name}-r{told.revision}.pdf"
         message.add_attachment(paper, maintype="application", subtype="pdf", filename=name)
     return message
 
@@ -94,11 +95,29 @@ def invite(db: Database, tenant: str, address: str, settings: MailSettings) -> R
     return person
 
 
+def hear(db: Database, settings: MailSettings) -> int:
+    """Mail no more whom SES reports as gone or complaining; return how many reports were about recipients of ours.
+
+    Raises:
+        kaimon.base.aws.AwsError: the queue cannot be read.
+    """
+    heard = 0
+    for report in reports(settings):
+        try:
+            record_bounce(db, report.recipient_id, permanent=report.permanent)
+        except ValueError:
+            continue  # erased since
+        heard += 1
+    if heard:
+        get_logger(__name__).info("mail_reports_heard", reports=heard)
+    return heard
+
+
 def _hand_over(
     tables: TenantTables, message: EmailMessage, person: Recipient, mail: Mail, settings: MailSettings
 ) -> bool:  # fmt: skip
     try:
-        send_mail(message, settings)
+        send_mail(message, settings, person.recipient_id)
     except MailError as error:
         get_logger(__name__).warning("mail_not_taken", tenant=tables.tenant, recipient=person.recipient_id,
                                      attempt=mail.attempts, error=str(error))  # fmt: skip

@@ -118,6 +118,8 @@ def worrying(facts: Facts) -> bool:
 
 
 def _worth_telling(facts: Facts, name: str) -> bool:
+    if facts.values[name].unit == "moment":
+        return False  # it stands in the sentences about what matters, which are ours
     return bool(facts.values[name].value) or name in facts.must_mention or name in _ALWAYS
 
 

@@ -80,11 +80,11 @@ class _Words:
             ("truncate", "cut short"),
             ("mmap_write", "mapped for writing"),
         )
-        done = [f"{verb} {{{{events.{name}}}}} times" for name, verb in deeds if self.value(f"events.{name}")]
+        done = [f"{verb} {self.some(f'events.{name}', 'time')}" for name, verb in deeds if self.value(f"events.{name}")]
         if done:
             said.append(f"Files and folders were {_and(done)}.")
         rights = [
-            f"{words} {{{{events.{name}}}}} times"
+            f"{words} {self.some(f'events.{name}', 'time')}"
             for name, words in (("chmod", "permissions changed"), ("chown", "ownership changed"))
             if self.value(f"events.{name}")
         ]
@@ -102,7 +102,7 @@ class _Words:
         if self.value("sensitive.events"):
             new = self.some("behaviour.new", "was by a program that is", "were by programs that are")
             news = f"; {new} new to that file" if self.value("behaviour.new") else ""
-            said.append(f"Credentials and keys were touched {{{{sensitive.events}}}} times{news}.")
+            said.append(f"Credentials and keys were touched {self.some('sensitive.events', 'time')}{news}.")
         if self.value("findings.closed"):
             closed = self.some("findings.closed", "finding was", "findings were")
             said.append(f"{closed} closed.")

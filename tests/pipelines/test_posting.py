@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+import re
+import shutil
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,10 +18,11 @@ import pytest
 
 from kaimon.base.settings import MailSettings
 from pipelines.summaries import post as posting
-from pipelines.summaries.post import invite, post
+from pipelines.summaries.post import hear, invite, post
 from tenancy.mails import CLAIM, mails
 from tenancy.recipients import confirm, recipients, unsubscribe
 from tenancy.schedules import Schedule, set_schedule
+from tests.dashboards.test_in_chromium import FLAGS
 from tests.pipelines.alerts.conftest import mailbox, tls  # noqa: F401 - fixtures
 from tests.pipelines.test_day import DAY, HOUR, START
 
@@ -97,6 +104,89 @@ def test_a_mail_is_delivered_once_though_its_run_was_killed_twice(
     assert send(home, "acme") == {"sent": 0, "not_taken": 0}
     assert len(told.mails) == 1
     assert [(one.state, one.attempts) for one in mails(home.db, "acme")] == [("sent", 3)]
+
+
+RUNNER = """
+import sys
+from datetime import datetime
+from pipelines.posting import post_due
+from pipelines.resources import Platform
+from tenancy.database import open_database
+db = open_database()
+db.clock = lambda: datetime.fromisoformat(sys.argv[1])
+print(post_due(Platform(), db, sys.argv[2]).done)
+"""
+
+
+def run_apart(home: Any, number: int) -> subprocess.Popen[str]:
+    """The five-minutely run as a process of its own, at the test's time."""
+    now = (home.db.clock.now + number * 2 * CLAIM).isoformat()
+    return subprocess.Popen([sys.executable, "-c", RUNNER, now, f"run {number}"], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_mail_comes_once_though_two_processes_that_sent_it_were_killed(home: Any, told: Any) -> None:
+    for number in range(2):
+        told.hold = True
+        told.held.clear()
+        with run_apart(home, number) as run:
+            assert told.held.wait(60)
+            run.kill()
+    told.hold = False
+    with run_apart(home, 2) as run:
+        assert "'acme': {'sent': 1, 'not_taken': 0}" in run.communicate(timeout=60)[0]
+    assert sorted(told.recipients) == [["ciso@acme.example"], ["ciso@bolt.example"]]
+    assert len({mail["Message-ID"] for mail in told.mails}) == 2
+
+
+def test_an_address_that_is_unknown_there_is_mailed_no_more(home: Any, told: Any) -> None:
+    told.unknown.add("ciso@acme.example")
+    assert send(home, "acme") == {"sent": 0, "not_taken": 1}
+    told.unknown.clear()
+    home.db.clock.now += timedelta(days=1)
+    assert send(home, "acme") == {"sent": 0, "not_taken": 0}
+    assert [one.state for one in mails(home.db, "acme")] == ["failed"]
+    (bounced,) = recipients(home.db, "acme", "bounced")
+    assert bounced.address == "ciso@acme.example"
+
+
+def test_who_ses_says_is_gone_is_mailed_no_more(home: Any, told: Any, aws: Any) -> None:
+    (gone,) = recipients(home.db, "acme", "confirmed")
+    queue = aws.client("sqs").create_queue(QueueName="reports-of-posting")["QueueUrl"]
+    for recipient in (gone.recipient_id, "rcp_erased"):
+        event = {"eventType": "Complaint", "mail": {"tags": {"kaimon-recipient": [recipient]}}}
+        aws.client("sqs").send_message(QueueUrl=queue, MessageBody=json.dumps(event))
+    settings = MailSettings(ses_events_queue=queue)
+    assert hear(home.db, settings) == 1
+    assert hear(home.db, settings) == 0
+    assert send(home, "acme") == {"sent": 0, "not_taken": 0}
+    assert [one.recipient_id for one in recipients(home.db, "acme", "bounced")] == [gone.recipient_id]
+
+
+@pytest.mark.browser
+def test_a_mail_that_came_is_read_in_a_browser_and_its_links_and_paper_are_whole(
+    home: Any, told: Any, tmp_path: Path
+) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("chromium is not installed")
+    send(home, "acme")
+    (mail,) = told.mails
+    html = mail.get_body(("html",)).get_content()
+    file, picture = tmp_path / "mail.html", tmp_path / "mail.png"
+    file.write_text(html, encoding="utf-8")
+    flags = [browser, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}"]
+    seen = subprocess.run(
+        [*flags, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    links = re.findall(r'href="([^"]*)"', seen.stdout)
+    assert [link.replace("&amp;", "&") for link in links] == [mail["List-Unsubscribe"].strip("<>")]
+    assert not re.search(r"<(img|script|iframe|object|video|audio|form)\b|url\(|@import|src=", seen.stdout)
+    assert "display:flex" not in html.replace(" ", "")
+    subprocess.run([*flags, f"--screenshot={picture}", file.as_uri()], capture_output=True, timeout=120, check=True)
+    assert picture.stat().st_size > 20_000
+    paper = next(mail.iter_attachments())
+    assert paper.get_filename() == "kaimon-acme-2026-03-04-r1.pdf"
+    assert len(pypdf.PdfReader(io.BytesIO(paper.get_content())).pages) == 1
 
 
 def test_a_server_that_refuses_is_asked_again_later(home: Any, told: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -32,16 +33,33 @@ def free_port() -> int:
 
 
 class Mailbox:
-    """Takes mail, only over TLS and only from who logs in; `refuse` answers 451 instead."""
+    """Takes mail, only over TLS and only from who logs in.
+
+    `refuse` answers 451 instead, `unknown` are addresses that it does not know, `hold` never answers.
+    """
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.recipients: list[list[str]] = []
         self.refuse = False
+        self.unknown: set[str] = set()
+        self.hold = False
+        self.held = threading.Event()
         self.port = free_port()
+
+    async def handle_RCPT(  # noqa: N802 - as aiosmtpd calls it
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
+    ) -> str:
+        if address in self.unknown:
+            return f"550 5.1.1 no such mailbox {address}"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
         assert session.ssl is not None
+        if self.hold:
+            self.held.set()
+            await asyncio.sleep(3600)
         if self.refuse:
             return "451 not now, ops@example.com"
         self.mails.append(message_from_bytes(envelope.content, policy=policy.default))  # type: ignore[arg-type]
