@@ -24,6 +24,11 @@ def _template(name: str = "summary.html") -> Template:
     return environment.get_template(name)
 
 
-def render_html(page: Page) -> str:
-    """Return the page as HTML, self-contained; equal pages give equal text."""
-    return _template().render(page=page, chart=events_by_hour(page.hours))
+def render_html(page: Page, paper: float = 1.0) -> str:
+    """Return the page as HTML, self-contained; equal pages give equal text.
+
+    Args:
+        page: what it says.
+        paper: how much larger than US letter each side of its paper is, if it is printed.
+    """
+    return _template().render(page=page, chart=events_by_hour(page.hours), paper=paper)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import NoReturn
+from typing import Any, Final, NoReturn
 
 from dashboards.reports.html import render_html
 from dashboards.reports.page import Page
 
+_LARGER: Final = (1.08, 1.17, 1.26)
+"""How much larger a paper it may be set on, to be shrunk onto US letter; further, and nobody can read it."""
+
 
 def render_pdf(page: Page) -> bytes:
-    """Return the page as PDF.
+    """Return the page as PDF, on one sheet of US letter; of the most that can be told, on two.
 
     Raises:
         OSError: the machine lacks the libraries (Pango) that set text.
@@ -26,5 +29,16 @@ def render_pdf(page: Page) -> bytes:
         def fetch(self, url: str, headers: object = None) -> NoReturn:  # noqa: ARG002 - its base's form
             raise ValueError("a summary fetches nothing")
 
-    made: bytes = HTML(string=render_html(page), base_url=None, url_fetcher=Nothing()).write_pdf()
+    def laid_out(paper: float) -> Any:
+        return HTML(string=render_html(page, paper), base_url=None, url_fetcher=Nothing()).render()
+
+    whole = laid_out(1.0)
+    document, paper = whole, 1.0
+    for larger in _LARGER:
+        if len(document.pages) == 1:
+            break
+        document, paper = laid_out(larger), larger
+    if len(document.pages) > 1:
+        document, paper = whole, 1.0
+    made: bytes = document.write_pdf(zoom=1 / paper)
     return made

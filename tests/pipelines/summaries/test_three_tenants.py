@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pypdf
 import pytest
 from typer.testing import CliRunner
 
@@ -86,12 +87,19 @@ def assert_peace_is_told(home: Any, day: date) -> None:
     assert "Nothing in these numbers asks for a decision." in page
 
 
+def assert_each_is_one_sheet(home: Any) -> None:
+    papers = sorted((home.path / "outbox").rglob("*.pdf"))
+    assert papers
+    assert {paper.name: len(pypdf.PdfReader(paper).pages) for paper in papers} == {paper.name: 1 for paper in papers}
+
+
 def test_peace_an_attack_and_a_silence_are_each_told_as_what_they_are(home: Any) -> None:
     days = [WEDNESDAY, THURSDAY]
     lived(home, days, events_a_day=200)
     assert_the_attack_is_told(home)
     assert_the_silence_is_told(home)
     assert_peace_is_told(home, THURSDAY)
+    assert_each_is_one_sheet(home)
     for company in companies():
         for day in days:
             assert_recomputed(company.tenant, day.isoformat())
@@ -107,6 +115,7 @@ def test_a_week_of_three_companies_is_told_and_every_number_of_it_recomputed(
     assert_the_attack_is_told(home)
     assert_the_silence_is_told(home)
     assert_peace_is_told(home, THURSDAY)
+    assert_each_is_one_sheet(home)
     for company in companies():
         for day in days:
             assert_recomputed(company.tenant, day.isoformat())
