@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
+from dashboards.portal import mailed_links
 from dashboards.portal.call import Call, Route, csrf_of, html
 from dashboards.portal.oidc import Provider, refused
 from dashboards.portal.pages import ROUTES
@@ -213,6 +214,9 @@ async def _answered(request: Request, portal: Portal, style: bytes) -> Response:
     form = await _form(request) if method == "POST" else {}
     if (method, path) == ("GET", "/portal.css"):
         return Response(style, media_type="text/css")
+    if path in mailed_links.PAGES:
+        request.scope["kaimon_route"] = path
+        return await run_in_threadpool(mailed_links.answer, portal.db, request)
     plain = {("GET", "/"): portal.home, ("GET", "/callback"): portal.callback}
     if (method, path) in plain:
         request.scope["kaimon_route"] = path
