@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from kaimon.base.regions import require_us_model, require_us_region
-from kaimon.base.settings import HomeSettings
+from kaimon.base.settings import HomeSettings, OutboxSettings
 
 
-class PipelineSettings(HomeSettings):
+class PipelineSettings(OutboxSettings):
     """When landing runs and for how long, which days there are, where summaries go."""
 
     landing_idle_s: float = Field(
@@ -47,15 +47,6 @@ class PipelineSettings(HomeSettings):
         ge=1,
         description="How many days back the nightly schedule closes days again that late data reopened.",
     )
-    outbox: Path | None = Field(
-        default=None,
-        description="Folder for summaries as HTML, text, PDF, one folder a tenant; without it, `outbox` in the home.",
-    )
-
-    @property
-    def outbox_path(self) -> Path:
-        """Where summaries go."""
-        return self.outbox or self.home / "outbox"
 
 
 class ModelSettings(HomeSettings):

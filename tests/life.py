@@ -81,8 +81,8 @@ ROLES: dict[str, tuple[Program, ...]] = {
     ),
     "build": (
         *_COMMON,
-        _writes("cc1", "/usr/libexec/gcc/cc1", "ci", 1300, 70, "/srv/ci/work/obj/unit-{n}.o", of=500),
-        _reads("git", "/usr/bin/git", "ci", 1300, 30, "/srv/ci/work/src/unit-{n}.c", of=500),
+        _writes("cc1", "/usr/libexec/gcc/cc1", "ci", 1300, 70, "/srv/ci/tree/obj/unit-{n}.o", of=500),
+        _reads("git", "/usr/bin/git", "ci", 1300, 30, "/srv/ci/tree/src/unit-{n}.c", of=500),
         Program("make", "/usr/bin/make", "ci", 1300, "delete", ("/tmp/ci/{n}.tmp",), 15, 200),
     ),
 }  # fmt: skip

@@ -47,6 +47,8 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_OWN: Final = ("Content-Security-Policy",)
+"""What an answer may say otherwise of itself: a report, which brings its own style, and may do less than a page."""
 
 
 class Portal:
@@ -200,7 +202,7 @@ def create_app(settings: PortalSettings | None = None, clock: Clock = utc_now) -
                 took_ms=round((time.perf_counter() - began) * 1000, 1),
             )
         )
-        answer.headers.update(_HEADERS)
+        answer.headers.update(_HEADERS | {name: answer.headers[name] for name in _OWN if name in answer.headers})
         if path == "/portal.css":
             answer.headers["Cache-Control"] = "max-age=3600"
         return answer

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from dashboards.portal import queries
+from dashboards.portal import queries, reports
 from dashboards.portal.activity import CSV_ROWS, FILTERS, PAGE_ROWS, as_csv, rows_of
 from dashboards.portal.call import Call, Route
 from dashboards.reports.charts import events_by_hour
@@ -167,5 +167,6 @@ ROUTES: Final = (
     Route("POST", "team/role", "admin", change_role),
     Route("POST", "team/remove", "admin", remove),
     Route("GET", "audit", "admin", audit),
+    *reports.ROUTES,
 )
 """Below `/t/{tenant}/`; the tests' matrix of roles and tenants is made from this."""
