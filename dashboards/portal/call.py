@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dashboards.portal.scope import TenantScope
 from dashboards.reports.names import visible
+from kaimon.base.problems import Problem
 from lake.settings import LakeSettings
 from tenancy.database import Database
 from tenancy.members import Role
@@ -49,6 +50,18 @@ class Route:
     path: str
     role: Role
     answer: Callable[[Call], Response]
+
+
+def day_asked(call: Call) -> date:
+    """Return the UTC day that a page is asked for, today if none.
+
+    Raises:
+        Problem: 400, it is no day.
+    """
+    try:
+        return date.fromisoformat(call.query.get("day", call.now.date().isoformat()))
+    except ValueError as error:
+        raise Problem(400, "bad_day", "Not a day", "Write a day as 2026-03-04.") from error
 
 
 def csrf_of(secret: str) -> str:

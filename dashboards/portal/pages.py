@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Final
 from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from dashboards.portal import queries, reports
+from dashboards.portal import quality, queries, reports
 from dashboards.portal.activity import CSV_ROWS, FILTERS, PAGE_ROWS, as_csv, rows_of
-from dashboards.portal.call import Call, Route
+from dashboards.portal.call import Call, Route, day_asked
 from dashboards.reports.charts import events_by_hour
 from kaimon.base.problems import Problem
 from tenancy import members
@@ -20,7 +20,7 @@ from tenancy.people import names
 
 def overview(call: Call) -> Response:
     """Show a day: events an hour, what is known of them, hosts."""
-    day = _day(call)
+    day = day_asked(call)
     found = queries.day_of(call.scope, day, call.now, call.lake)
     return call.page(
         "overview.html",
@@ -32,16 +32,9 @@ def overview(call: Call) -> Response:
     )
 
 
-def _day(call: Call) -> date:
-    try:
-        return date.fromisoformat(call.query.get("day", call.now.date().isoformat()))
-    except ValueError as error:
-        raise Problem(400, "bad_day", "Not a day", "Write a day as 2026-03-04.") from error
-
-
 def activity(call: Call) -> Response:
     """Show a day's events, filtered."""
-    day = _day(call)
+    day = day_asked(call)
     found = rows_of(call.scope, day, call.query, PAGE_ROWS, call.lake)
     same = {name: value for name, value in call.query.items() if name in ("day", *FILTERS) and value}
     more = None if found.cursor is None else urlencode(same | {"after": found.cursor})
@@ -50,14 +43,14 @@ def activity(call: Call) -> Response:
 
 def activity_csv(call: Call) -> Response:
     """Hand out a day's events, filtered, as a file."""
-    text = as_csv(rows_of(call.scope, _day(call), call.query, CSV_ROWS, call.lake))
+    text = as_csv(rows_of(call.scope, day_asked(call), call.query, CSV_ROWS, call.lake))
     headers = {"Content-Disposition": 'attachment; filename="activity.csv"'}
     return Response(text, media_type="text/csv", headers=headers)
 
 
 def findings(call: Call) -> Response:
     """Show what the rules saw on a day."""
-    day = _day(call)
+    day = day_asked(call)
     return call.page(
         "findings.html",
         day=day,
@@ -168,5 +161,6 @@ ROUTES: Final = (
     Route("POST", "team/remove", "admin", remove),
     Route("GET", "audit", "admin", audit),
     *reports.ROUTES,
+    *quality.ROUTES,
 )
 """Below `/t/{tenant}/`; the tests' matrix of roles and tenants is made from this."""

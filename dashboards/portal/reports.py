@@ -43,8 +43,11 @@ def archive_of(scope: TenantScope, lake: LakeSettings) -> list[dict[str, Any]]:
     """Return the tenant's newest summaries, each revision by itself: rows of `summaries` without their documents."""
     columns = ("period", "period_start", "revision", "writer", "headline", "made_at")
     frame = scan(scope.tenant_id, "summaries", settings=lake).select(columns)
-    # A week stands above the days that it ends with.
-    ordered = frame.sort("period_start", "period", "revision", descending=True)
+    # A week stands above the day that it ends with.
+    last = pl.col("period_start") + pl.when(pl.col("period") == "week").then(pl.duration(days=6)).otherwise(
+        pl.duration(days=0)
+    )
+    ordered = frame.sort(last, "period", "revision", descending=True)
     return ordered.head(SHOWN).collect().to_dicts()
 
 

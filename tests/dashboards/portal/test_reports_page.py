@@ -76,6 +76,19 @@ def test_what_was_not_told_is_not_found(told: Home, admin: Any, asked: str) -> N
         assert admin.get(f"/t/acme/reports/facts?{asked}").status_code == 404
 
 
+def test_what_is_known_of_each_hour_is_shown_and_said(told: Home, admin: Any) -> None:
+    page = admin.get(f"/t/acme/quality?day={DAY}").text
+    assert page.count('<td class="complete">') == 1
+    assert page.count('<span class="hear">not monitored</span>') == 23
+    assert "<dt>Batches landed</dt><dd>1</dd>" in page
+    assert f'<a href="?day={DAY}">' not in page, "two weeks back from now"
+    assert "canaryofbolt" not in page
+    assert "No data has landed in these two weeks." in page
+    empty = admin.get("/t/acme/quality?day=2026-03-05").text
+    assert "Nothing is computed of this day yet" in empty
+    assert admin.get("/t/acme/quality?day=yesterday").status_code == 400
+
+
 def test_an_admin_says_when_they_are_mailed_and_to_whom_no_more(told: Home, portal: Any, admin: Any) -> None:
     person, _ = add_recipient(portal.db, "acme", "ciso@acme.example")
     other, _ = add_recipient(portal.db, "bolt", "ciso@bolt.example")
