@@ -5,6 +5,10 @@ Every tenant has one segment of two batches of 50 rows, as a quiet customer's ho
     tenants, rows            tenants that were landed, in one draining run, and their events in all
     first, again             of the first landing (which makes the tables) and of one with the tables there:
                              `s` (wall), `cpu_s` (this process and those it started), `cpu_ms_a_tenant`
+    threads                  the same again, by threads of one process instead of a process for each tenant at once: the
+                             baseline; 500 tenants at most
+    processes_over_threads   tenants a second of `again` over that
+    load                     the machine's load average at the end of `again`; 2 is this benchmark's own on two cores
     bare_cpu_ms_a_tenant     the least that landing does, by delta-rs alone, with the tables there: a table of the same
                              rows, four tables opened and committed to, as durable; a fifth of the tenants, same run
     landing_over_bare        the CPU time of `again` over that
@@ -48,6 +52,8 @@ from tenancy.tenants import create_tenant
 BATCHES: Final = 2
 BATCH_ROWS: Final = 50
 NODE: Final = "node"
+CROWD: Final = 200
+"""From how many tenants on a process for each that lands at once, as by default; fewer than that have them too."""
 BARE_TABLES: Final = ("events", "quarantine", "batches", "hosts")
 
 
@@ -80,9 +86,10 @@ def _cpu_s() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def land(lake: LakeSettings, database: Database, tenants: Sequence[str], rounds: int) -> None:
+def land(lake: LakeSettings, database: Database, tenants: Sequence[str], rounds: int, crowd: int) -> None:
     """Drain once and make sure that every tenant has its rows."""
-    done = drain(database, "benchmark", lake, PipelineSettings(home=lake.home, landing_idle_s=0, landing_poll_s=0.01))
+    settings = PipelineSettings(home=lake.home, landing_idle_s=0, landing_poll_s=0.01, landing_crowd=crowd)
+    done = drain(database, "benchmark", lake, settings)
     rows = sum(counts["rows"] for counts in done.done.values())
     if done.failed or rows != len(tenants) * BATCHES * BATCH_ROWS:
         raise SystemExit(f"round {rounds} landed {rows} rows of {len(tenants)} tenants, {len(done.failed)} failed")
@@ -127,7 +134,11 @@ def main() -> None:
             for round_, key in enumerate(("first", "again")):
                 tables = stage(lake, database, tenants, round_)
                 print(f"staged for {count} tenants: {key}", file=sys.stderr)
-                answer[key] = cost(partial(land, lake, database, tenants, round_), count)
+                answer[key] = cost(partial(land, lake, database, tenants, round_, min(count, CROWD)), count)
+            answer["load"] = round(os.getloadavg()[0], 1)
+            some = tenants[:500]
+            stage(lake, database, some, 2)
+            answer["threads"] = cost(partial(land, lake, database, some, 2, count + 1), len(some))
             few = tenants[: max(10, count // 5)]
             rows = pa.concat_tables(tables).select(TABLES["events"].schema.names[:20])
             bare(folder / "bare", few, rows, 0)
@@ -135,6 +146,7 @@ def main() -> None:
         finally:
             database.close()
     answer["bare_cpu_ms_a_tenant"] = least
+    answer["processes_over_threads"] = round((count / answer["again"]["s"]) / (len(some) / answer["threads"]["s"]), 2)
     answer["landing_over_bare"] = round(answer["again"]["cpu_ms_a_tenant"] / least, 2)
     print(json.dumps(answer, indent=None if arguments.json else 2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import polars as pl
@@ -98,5 +99,6 @@ def expressions(missing: Iterable[str], records: Sequence[Any], constants: Mappi
     return made
 
 
+@cache
 def _frame_type(name: str) -> pl.DataType:
     return pl.DataFrame(pa.schema([pa.field(name, _TYPES[name])]).empty_table()).schema[name]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime
+from functools import partial
+from typing import Self
 
+from kaimon.base.clock import utc_now
 from kaimon.base.logs import get_logger
 from lake.settings import LakeSettings
 from lake.stores import Store, open_store
+from pipelines.landing.helpers import HelperError, Helpers
 from pipelines.landing.land import GROUP_ROWS, Landed, land_tenant, pending_tenants
 from pipelines.settings import PipelineSettings
 from pipelines.tenant_loop import Counts, Outcome
@@ -41,14 +45,14 @@ def drain(
     Tenants come from the hints that landing has not taken back yet, and every `landing_listing_s` from a full
     listing of the staging store. A tenant that fails is tried again after 10 s; its error never stops the others.
     Several land at once (`landing_at_once`), each under a lease of its own; a group's rows are shared out among them.
+    While `landing_crowd` tenants wait at a look, each of those at once has a process; else it is a thread of this one.
     """
     store = open_store("staging", lake)
     told = _Told()
     not_before: dict[str, float] = {}
     began = time.monotonic()
     last_work, next_listing = began, began
-    group_rows = max(1, GROUP_ROWS // settings.landing_at_once)
-    with ThreadPoolExecutor(settings.landing_at_once, "landing") as workers:
+    with _Hands(db, holder, lake, settings, should_stop) as hands:
         while not should_stop():
             now = time.monotonic()
             if now - began > settings.landing_limit_s:
@@ -56,16 +60,8 @@ def drain(
             listing = now >= next_listing
             if listing:
                 next_listing = now + settings.landing_listing_s
-
-            def land(tenant: str, listing: bool = listing) -> Landed:
-                if should_stop():
-                    return Landed(tenant)
-                return land_tenant(db, tenant, holder, lake, should_stop, listing=listing, group_rows=group_rows)
-
             tenants = pending_tenants(db, store, None if listing else _EVER)
-            waiting = [tenant for tenant in tenants if not_before.get(tenant, 0) <= time.monotonic()]
-            # Each in the caller's context: it says who acts.
-            begun = {workers.submit(copy_context().run, land, tenant): tenant for tenant in waiting}
+            begun = hands.begin([one for one in tenants if not_before.get(one, 0) <= time.monotonic()], listing)
             worked = False
             for future in as_completed(begun):
                 tenant = begun[future]
@@ -84,6 +80,46 @@ def drain(
     return told.outcome()
 
 
+class _Hands:
+    """What lands several tenants at once: threads of this process, or for a crowd processes that threads wait for."""
+
+    def __init__(
+        self, db: Database, holder: str, lake: LakeSettings, settings: PipelineSettings, should_stop: Callable[[], bool]
+    ) -> None:
+        at_once = settings.landing_at_once
+        group_rows = max(1, GROUP_ROWS // at_once)
+        self._here = partial(land_tenant, db, holder=holder, settings=lake, group_rows=group_rows)
+        self._helpers = Helpers(db, lake, holder, at_once, group_rows)
+        # Only the real clock tells the same time in other processes.
+        self._crowd = settings.landing_crowd if at_once > 1 and db.clock is utc_now else None
+        self._should_stop = should_stop
+        self._threads = ThreadPoolExecutor(at_once, "landing")
+
+    def begin(self, tenants: Sequence[str], listing: bool) -> dict[Future[Landed], str]:
+        """Begin to land these tenants, none of which is being landed."""
+        crowd = self._crowd is not None and len(tenants) >= self._crowd
+        if not crowd:
+            self._helpers.close()
+        # Each in the caller's context: it says who acts.
+        return {self._threads.submit(copy_context().run, self._land, one, listing, crowd): one for one in tenants}
+
+    def _land(self, tenant: str, listing: bool, crowd: bool) -> Landed:
+        if self._should_stop():
+            return Landed(tenant)
+        if crowd:
+            return self._helpers.land(tenant, listing, self._should_stop)
+        return self._here(tenant, should_stop=self._should_stop, listing=listing)
+
+    def __enter__(self) -> Self:
+        """Start nothing yet."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Wait for what was begun."""
+        self._threads.shutdown()
+        self._helpers.close()
+
+
 class _Told:
     """What became of the tenants so far. Used by one thread, that of the run."""
 
@@ -96,6 +132,9 @@ class _Told:
         """Count what landed and return it; None, logged and held apart, if it failed."""
         try:
             landed = future.result()
+        except HelperError as error:
+            self.failed[tenant] = error.kind
+            return None
         except Exception as error:  # noqa: BLE001 - the others go on
             _log.exception("landing_failed", tenant=tenant)
             self.failed[tenant] = type(error).__name__

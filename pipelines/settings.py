@@ -35,6 +35,13 @@ class PipelineSettings(OutboxSettings):
         description="Tenants that a landing run lands at the same time. They share the rows that it holds in memory; "
         "more of them help where storage is slow to answer, as S3 is.",
     )
+    landing_crowd: int = Field(
+        default=200,
+        ge=1,
+        description="Tenants that wait when a landing run looks, from which on each that lands at the same time has a "
+        "process of its own, which takes 200 MB and seconds to start; below it they are threads of the run. With "
+        "`KAIMON_LANDING_AT_ONCE=1` there are none.",
+    )
     sensor_interval_s: int = Field(
         default=5, ge=1, description="Seconds between two looks of the sensor that starts landing runs."
     )

@@ -65,6 +65,11 @@ def reporting_to(sink: Sink) -> Iterator[None]:
         _SINKS.remove(sink)
 
 
+def is_reporting() -> bool:
+    """Say whether this process has a sink: one that works for it in another process then needs one too."""
+    return bool(_SINKS)
+
+
 def report(record: Access) -> None:
     """Hand a record to this process's sink."""
     if _SINKS:

@@ -1,0 +1,56 @@
+"""One of a draining run's processes: `python -m pipelines.landing.helper <descriptor of its end of the pipe>`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from multiprocessing.connection import Connection
+
+from kaimon.base.acting import acting_as
+from kaimon.base.logs import configure_logs, get_logger
+from lake.access import access_log
+from pipelines.landing.helpers import Errand, Post
+from pipelines.landing.land import Landed, land_tenant
+from tenancy.alarms import alarm_of_lost_access
+from tenancy.database import Database, open_database
+
+
+def serve(pipe: Connection) -> None:
+    """Land tenant after tenant until the pipe's other end closes: that is also how the end of a killed run is seen.
+
+    Raises:
+        EOFError: it closed.
+        OSError: it closed before it had the answer.
+    """
+    post: Post = pipe.recv()
+    with ExitStack() as stack:
+        db = open_database(post.tenancy)
+        stack.callback(db.close)
+        if post.reports:
+            stack.enter_context(access_log("pipelines", post.lake, partial(alarm_of_lost_access, db)))
+        stack.enter_context(acting_as(post.who))
+        while True:
+            errand: Errand = pipe.recv()
+            # Nothing is sent before the answer: whatever can be read until then is the end.
+            pipe.send(_landed(db, post, errand, pipe.poll))
+
+
+def _landed(db: Database, post: Post, errand: Errand, should_stop: Callable[[], bool]) -> Landed | str:
+    """Return what landed, or the class of the error that stopped it."""
+    land = partial(land_tenant, listing=errand.listing, group_rows=post.group_rows)
+    try:
+        return land(db, errand.tenant, post.holder, post.lake, should_stop)
+    except Exception as error:  # noqa: BLE001 - the others go on
+        get_logger(__name__).exception("landing_failed", tenant=errand.tenant)
+        return type(error).__name__
+
+
+if __name__ == "__main__":
+    configure_logs("pipelines")
+    # Ctrl-C reaches all processes of a terminal; the run decides when this one has done enough.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Connection(int(sys.argv[1])) as end, suppress(EOFError, OSError):
+        serve(end)
