@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 import ssl
 from email.message import EmailMessage
@@ -13,15 +14,20 @@ from kaimon.base.settings import AwsSettings, MailSettings
 
 IMPLICIT_TLS_PORT: Final = 465
 _TIMEOUT_S: Final = 15.0
+_RULES: Final = re.compile(rb"5\.7\.\d")
+"""By RFC 3463 the server's rules: that it does not relay for us, say, which is mended here and not by the recipient."""
+_UNFIT: Final = frozenset({"MessageRejected", "BadRequestException"})
+"""What SES says of a message that it will never take. Of an account that is paused or over its quota, it may yet."""
 
 
 class MailError(Exception):
     """A message was not taken: by whom and why, in words without an address of a person or a password.
 
-    `permanent` says that no recipient will take it later either.
+    `permanent` says that it is of no use to try again, `address` that no other message will be taken there either.
     """
 
     permanent: bool = False
+    address: bool = False
 
 
 def send_mail(message: EmailMessage, settings: MailSettings, recipient_id: str | None = None) -> None:
@@ -52,7 +58,13 @@ def send_mail(message: EmailMessage, settings: MailSettings, recipient_id: str |
             refused = server.send_message(message)
     except smtplib.SMTPRecipientsRefused as error:
         refusal = MailError(f"{place} refused every recipient: {_codes(error.recipients)}")
-        refusal.permanent = all(code >= 500 for code, _ in error.recipients.values())
+        refusal.permanent = refusal.address = all(
+            code >= 500 and not _RULES.match(said) for code, said in error.recipients.values()
+        )
+        raise refusal from None
+    except smtplib.SMTPDataError as error:
+        refusal = MailError(f"{place} answered {error.smtp_code} to the message")
+        refusal.permanent = error.smtp_code >= 500
         raise refusal from None
     except smtplib.SMTPResponseException as error:
         # Its words may repeat an address or what was logged in with.
@@ -70,7 +82,10 @@ def _by_ses(message: EmailMessage, settings: MailSettings, recipient_id: str | N
         send_by_ses(message, settings, recipient_id)
     except AwsError as error:
         # Its words may repeat an address: those of SES name who is not verified.
-        raise MailError(f"SES: {error.code or 'no answer'} ({type(error).__name__})") from None
+        refusal = MailError(f"SES: {error.code or 'no answer'} ({type(error).__name__})")
+        # An identity that is not verified yet has the same code, and can be verified.
+        refusal.permanent = error.code in _UNFIT and "not verified" not in str(error)
+        raise refusal from None
 
 
 def _connected(host: str, port: int, trust: ssl.SSLContext) -> smtplib.SMTP:

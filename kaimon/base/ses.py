@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP
+from email.utils import getaddresses
 from typing import Any, Final
 
 from kaimon.base.aws import aws_client, calling
@@ -41,9 +42,10 @@ def send_by_ses(message: EmailMessage, settings: MailSettings, recipient_id: str
     if settings.ses_configuration_set is not None:
         asked["ConfigurationSetName"] = settings.ses_configuration_set
     aws = AwsSettings(home=settings.home)
+    to = [address for _, address in getaddresses([str(message["To"])])]
     with calling(f"mail through SES in {aws.aws_region}"):
         aws_client("sesv2", aws).send_email(
-            FromEmailAddress=str(message["From"]), Destination={"ToAddresses": [str(message["To"])]}, **asked
+            FromEmailAddress=str(message["From"]), Destination={"ToAddresses": to}, **asked
         )
 
 
@@ -80,6 +82,8 @@ def _read(body: str) -> Iterator[Report]:
             event = json.loads(event["Message"])
         kind = event.get("eventType") or event.get("notificationType")
         if kind not in {"Bounce", "Complaint"}:
+            return
+        if kind == "Complaint" and event.get("complaint", {}).get("complaintFeedbackType") == "not-spam":
             return
         # Who calls it spam wants no more of it, and an address that is away may come back.
         permanent = kind == "Complaint" or event["bounce"]["bounceType"] == "Permanent"

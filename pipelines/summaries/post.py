@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from dashboards.reports.mail import render_mail, subject
 from dashboards.reports.page import Page
 from dashboards.reports.text import render_text
+from kaimon.base.aws import AwsError
 from kaimon.base.logs import get_logger
 from kaimon.base.mail import MailError, send_mail
 from kaimon.base.ses import reports
@@ -98,18 +99,20 @@ def invite(db: Database, tenant: str, address: str, settings: MailSettings) -> R
 def hear(db: Database, settings: MailSettings) -> int:
     """Mail no more whom SES reports as gone or complaining; return how many reports were about recipients of ours.
 
-    Raises:
-        kaimon.base.aws.AwsError: the queue cannot be read.
+    A queue that cannot be read is logged: its reports wait there, and what is due goes out.
     """
-    heard = 0
-    for report in reports(settings):
-        try:
-            record_bounce(db, report.recipient_id, permanent=report.permanent)
-        except ValueError:
-            continue  # erased since
-        heard += 1
+    heard, log = 0, get_logger(__name__)
+    try:
+        for report in reports(settings):
+            try:
+                record_bounce(db, report.recipient_id, permanent=report.permanent)
+            except ValueError:
+                continue  # erased since
+            heard += 1
+    except AwsError as error:
+        log.warning("mail_reports_not_read", error=str(error))
     if heard:
-        get_logger(__name__).info("mail_reports_heard", reports=heard)
+        log.info("mail_reports_heard", reports=heard)
     return heard
 
 
@@ -122,7 +125,7 @@ def _hand_over(
         get_logger(__name__).warning("mail_not_taken", tenant=tables.tenant, recipient=person.recipient_id,
                                      attempt=mail.attempts, error=str(error))  # fmt: skip
         not_sent(tables.db, mail, "refused for good" if error.permanent else "not taken", permanent=error.permanent)
-        if error.permanent:
+        if error.address:
             record_bounce(tables.db, person.recipient_id, permanent=True)
         return False
     sent(tables.db, mail)

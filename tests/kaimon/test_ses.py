@@ -101,8 +101,38 @@ def test_ses_that_asks_for_patience_is_asked_again_and_one_that_refuses_is_not(e
         send_mail(a_mail(), settings)
     assert len(endpoint.asked) == 4
     assert "ciso" not in str(refused.value)
-    # Nobody's address is to blame for it.
-    assert not refused.value.permanent
+    # Nobody's address is to blame for it, and whoever verifies it has the mail go out.
+    assert (refused.value.permanent, refused.value.address) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "permanent"),
+    [
+        (400, "MessageRejected", True),
+        (400, "BadRequestException", True),
+        (400, "SendingPausedException", False),
+        (400, "AccountSuspendedException", False),
+        (400, "MailFromDomainNotVerifiedException", False),
+        (404, "NotFoundException", False),
+        (403, "AccessDeniedException", False),
+    ],
+)
+def test_only_a_message_that_ses_will_never_take_is_given_up_and_no_address_with_it(
+    endpoint: Endpoint, status: int, code: str, permanent: bool
+) -> None:
+    endpoint.answers = [(status, {"code": code, "message": "no"})]
+    with pytest.raises(MailError, match=code) as refused:
+        send_mail(a_mail(), MailSettings(mail_through="ses"))
+    assert len(endpoint.asked) == 1
+    assert (refused.value.permanent, refused.value.address) == (permanent, False)
+
+
+def test_each_of_an_alerts_addresses_is_told_to_ses_as_one(endpoint: Endpoint) -> None:
+    message = EmailMessage()
+    message["From"], message["To"] = "kaimon@kaimon.example", "ops@example.com, Night <night@example.com>"
+    message.set_content("text\n")
+    send_mail(message, MailSettings(mail_through="ses"))
+    assert endpoint.asked[0]["Destination"] == {"ToAddresses": ["ops@example.com", "night@example.com"]}
 
 
 def test_nothing_is_mailed_from_outside_the_united_states(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +165,7 @@ def test_bounces_and_complaints_are_heard_once_and_nonsense_is_not_heard_for_eve
         json.dumps(_event("Bounce", "rcp_1")), json.dumps(by_sns),
         json.dumps(_event("Bounce", "rcp_3", bounce="Transient")),
         json.dumps(_event("Delivery", "rcp_4")), json.dumps(_event("Bounce", "rcp_5", "notificationType")),
+        json.dumps(_event("Complaint", "rcp_6") | {"complaint": {"complaintFeedbackType": "not-spam"}}),
         "{", "[]", "{}", json.dumps({"Type": "Notification"}), json.dumps({"eventType": "Bounce"}),
     ):  # fmt: skip
         client.send_message(QueueUrl=queue, MessageBody=body)

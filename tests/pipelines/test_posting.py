@@ -149,6 +149,40 @@ def test_an_address_that_is_unknown_there_is_mailed_no_more(home: Any, told: Any
     assert bounced.address == "ciso@acme.example"
 
 
+def test_an_address_that_bounced_is_mailed_again_once_its_reader_has_confirmed_anew(home: Any, told: Any) -> None:
+    told.unknown.add("ciso@acme.example")
+    send(home, "acme")
+    told.unknown.clear()
+    invite(home.db, "acme", "ciso@acme.example", MailSettings())
+    assert send(home, "acme") == {"sent": 0, "not_taken": 0}
+    link = next(line for line in told.mails[-1].get_content().splitlines() if line.startswith("https://"))
+    assert confirm(home.db, parse_qs(urlsplit(link).query)["code"][0]) is not None
+    assert send(home, "acme") == {"sent": 1, "not_taken": 0}
+
+
+@pytest.mark.parametrize(
+    ("where", "said", "state"),
+    [("rcpt", "554 5.7.1 relay access denied", "waiting"), ("data", "554 5.6.0 not that", "failed"),
+     ("rcpt", "452 4.2.2 full", "waiting")],
+)  # fmt: skip
+def test_a_refusal_that_is_not_the_addresss_fault_ends_no_address(
+    home: Any, told: Any, where: str, said: str, state: str
+) -> None:
+    told.says[where] = said
+    assert send(home, "acme") == {"sent": 0, "not_taken": 1}
+    assert [one.state for one in mails(home.db, "acme")] == [state]
+    assert len(recipients(home.db, "acme", "confirmed")) == 1
+    told.says.clear()
+    home.db.clock.now += timedelta(minutes=2)
+    assert send(home, "acme") == {"sent": int(state == "waiting"), "not_taken": 0}
+
+
+def test_a_queue_of_reports_that_cannot_be_read_keeps_nothing_from_going_out(home: Any, told: Any, aws: Any) -> None:
+    nowhere = f"http://127.0.0.1:{aws.port}/123456789012/nowhere"
+    assert hear(home.db, MailSettings(ses_events_queue=nowhere)) == 0
+    assert send(home, "acme") == {"sent": 1, "not_taken": 0}
+
+
 def test_who_ses_says_is_gone_is_mailed_no_more(home: Any, told: Any, aws: Any) -> None:
     (gone,) = recipients(home.db, "acme", "confirmed")
     queue = aws.client("sqs").create_queue(QueueName="reports-of-posting")["QueueUrl"]

@@ -35,7 +35,8 @@ def free_port() -> int:
 class Mailbox:
     """Takes mail, only over TLS and only from who logs in.
 
-    `refuse` answers 451 instead, `unknown` are addresses that it does not know, `hold` never answers.
+    `refuse` answers 451 instead, `unknown` are addresses that it does not know, `says` is what it answers to `rcpt` or
+    `data`, `hold` never answers.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class Mailbox:
         self.recipients: list[list[str]] = []
         self.refuse = False
         self.unknown: set[str] = set()
+        self.says: dict[str, str] = {}
         self.hold = False
         self.held = threading.Event()
         self.port = free_port()
@@ -52,6 +54,8 @@ class Mailbox:
     ) -> str:
         if address in self.unknown:
             return f"550 5.1.1 no such mailbox {address}"
+        if "rcpt" in self.says:
+            return self.says["rcpt"]
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
@@ -62,6 +66,8 @@ class Mailbox:
             await asyncio.sleep(3600)
         if self.refuse:
             return "451 not now, ops@example.com"
+        if "data" in self.says:
+            return self.says["data"]
         self.mails.append(message_from_bytes(envelope.content, policy=policy.default))  # type: ignore[arg-type]
         self.recipients.append(list(envelope.rcpt_tos))
         return "250 taken"
