@@ -22,6 +22,7 @@ def render_mail(page: Page, unsubscribe: str | None = None) -> str:
     html = _template("mail.html").render(
         page=page,
         columns=[_column(hour, max((one.events for one in page.hours if one), default=0)) for hour in page.hours],
+        spoken="Events an hour from 00, UTC: " + ", ".join(map(_spoken, page.hours)),
         chart_height=CHART_HEIGHT,
         unsubscribe=unsubscribe,
     )
@@ -33,6 +34,13 @@ def subject(page: Page) -> str:
     """Return the subject: nothing in it is a name that anybody but the operator chose."""
     again = "" if page.revision == 1 else f" (revision {page.revision})"
     return f"kaimon {page.tenant}: {page.status_word.lower()}, {page.short_name}{again}"
+
+
+def _spoken(hour: HourBar | None) -> str:
+    """Return a column for who hears the mail; of an hour that is not known, no number is a fact."""
+    if hour is None:
+        return "none yet"
+    return "unknown" if hour.unknown else f"{hour.events:,}"
 
 
 def _column(hour: HourBar | None, most: int) -> tuple[int, str]:

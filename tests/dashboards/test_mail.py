@@ -48,6 +48,38 @@ def test_a_mails_styles_are_on_its_elements() -> None:
     assert re.search(r'<td class="inside" style="[^"]*padding: ?28px', render_mail(PAGE))
 
 
+def test_a_mail_holds_to_what_common_mail_programs_show() -> None:
+    matter = Matter("critical", "opened", "Many files renamed", LINE, "It may be ransomware. " * 4)
+    html = render_mail(replace(DAY, matters=(matter,) * 3), STOP)
+    # Gmail cuts off what is longer than 102 kB, and with it the way out.
+    assert len(html.encode()) < 100_000
+    # Outlook sets mail with Word, which knows tables; none of these is safe everywhere.
+    unsafe = (
+        r"flex|grid|position:|float:|calc\(|var\(|rgba|[0-9]rem\b|[0-9]v[wh]\b|!important|@media|<style|class=\"{2}"
+    )
+    assert not re.search(unsafe, html.replace(" ", ""))
+    found = tags(html)
+    assert {"div", "section", "header", "footer", "ul", "h1", "h2"}.isdisjoint(found.tags)
+    widths = [int(value) for name, value in found.attributes if name == "width" and value.isdigit()]
+    assert widths == [640]
+    # A program that reads aloud skips tables that are layout, and is told what the chart shows.
+    roles = [value for name, value in found.attributes if name == "role"]
+    assert len(roles) == html.count("<table")
+    assert set(roles) == {"presentation", "img"}
+    (spoken,) = [value for name, value in found.attributes if name == "aria-label"]
+    assert spoken.startswith("Events an hour from 00, UTC: 0, unknown, 100, unknown, 200,")
+
+
+def test_a_mail_is_readable_where_a_program_makes_it_dark() -> None:
+    html = render_mail(DAY, STOP)
+    assert '<meta name="color-scheme" content="light">' in html
+    # Whoever turns colours over needs both of each pair: ink on every text, paper below it.
+    styles = re.findall(r"<(?:td|p)\b[^>]*>", html)
+    assert [one for one in styles if not re.search(r"[\"; ]color: ?#", one)] == []
+    assert re.search(r"<body style=\"[^\"]*background-color: ?#f3f5f4", html)
+    assert re.search(r"<table[^>]*class=\"sheet\"[^>]*background-color: ?#ffffff", html)
+
+
 def test_a_link_that_is_not_https_is_refused() -> None:
     with pytest.raises(ValueError, match="https"):
         render_mail(PAGE, "javascript:alert(1)")

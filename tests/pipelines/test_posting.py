@@ -22,8 +22,11 @@ from pipelines.summaries.post import hear, invite, post
 from tenancy.mails import CLAIM, mails
 from tenancy.recipients import confirm, recipients, unsubscribe
 from tenancy.schedules import Schedule, set_schedule
+from tenancy.wording import allow_model
+from tests.aws import REGION, ROLE
 from tests.dashboards.test_in_chromium import FLAGS
 from tests.pipelines.alerts.conftest import mailbox, tls  # noqa: F401 - fixtures
+from tests.pipelines.summaries.conftest import MODEL, converse  # noqa: F401 - a fixture
 from tests.pipelines.test_day import DAY, HOUR, START
 
 CANARY = {"acme": "canaryofacme", "bolt": "canaryofbolt"}
@@ -44,9 +47,24 @@ def told(home: Any, new_load: Any, request: pytest.FixtureRequest, monkeypatch: 
     """Two tenants whose day is told, each with a confirmed recipient and names of its own."""
     monkeypatch.setenv("KAIMON_REPORT_URL", "https://kaimon.example/report")
     box = request.getfixturevalue("mailbox")
+    box.asked = []
+    if getattr(request, "param", "template") == "model":
+        for name, value in ROLE.items():
+            monkeypatch.setenv(name, value)
+        endpoint = request.getfixturevalue("converse")
+        monkeypatch.setenv("KAIMON_AWS_REGION", REGION)
+        monkeypatch.setenv("KAIMON_AWS_BEDROCK_ENDPOINT_URL", endpoint.url)
+        monkeypatch.setenv("KAIMON_SUMMARY_MODEL", MODEL)
+        box.asked = endpoint.raw
     for number, (name, canary) in enumerate(CANARY.items()):
         tenant = home.tenant(name)
-        load = new_load(agent_id=f"agt_{number:016x}", load_id=f"0000000{number}-0000-4000-8000-000000000000")
+        if getattr(request, "param", "template") == "model":
+            allow_model(home.db, name, allowed=True)
+        load = new_load(
+            hostname=f"{canary}-host",
+            agent_id=f"agt_{number:016x}",
+            load_id=f"0000000{number}-0000-4000-8000-000000000000",
+        )
         load.do(START + 9 * HOUR, operation="create", path=f"/srv/{canary}", process=canary, user=canary)
         load.cut(START + 9 * HOUR + timedelta(seconds=30), final=True)
         home.stage(tenant, load, node=f"node-{number}")
@@ -69,7 +87,13 @@ def send(home: Any, tenant: str) -> dict[str, int]:
     return dict(post(home.tables(tenant), schedule, MailSettings()))
 
 
-def test_each_tenants_summary_goes_once_to_who_confirmed_with_nothing_of_the_other(home: Any, told: Any) -> None:
+@pytest.mark.parametrize("told", ["template", "model"], indirect=True)
+def test_each_tenants_summary_goes_once_to_who_confirmed_with_nothing_of_the_other(
+    home: Any, told: Any, request: pytest.FixtureRequest
+) -> None:
+    model = "[model]" in request.node.name
+    assert len(told.asked) == (2 if model else 0)
+    assert not [word for word in (b"canary", b"acme", b"bolt") if word in b"".join(told.asked)]
     for _ in range(2):
         for name in CANARY:
             send(home, name)
@@ -81,6 +105,8 @@ def test_each_tenants_summary_goes_once_to_who_confirmed_with_nothing_of_the_oth
         for form in (text, html, paper):
             assert CANARY[own] in form
             assert CANARY[other] not in form
+            assert other not in form
+            assert ("a language model" in " ".join(form.split())) is model
         assert CANARY[other].encode() not in mail.as_bytes()
         assert not [value for value in mail.values() if "canary" in value]
         assert mail["Subject"] == f"kaimon {own}: first day, 2026-03-04"
