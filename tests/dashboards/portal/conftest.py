@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,13 +67,43 @@ class Running:
     issuer: str
     trust: ssl.SSLContext
     db: Database
+    log: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     clients: list[httpx.Client] = field(default_factory=list)
 
     def browser(self) -> Browser:
         self.clients.append(httpx.Client(verify=self.trust, trust_env=False, timeout=60))
         return Browser(self.clients[-1], self.url)
 
+    def wait(self, ports: tuple[int, ...]) -> None:
+        """Wait until all of it listens and the portal answers."""
+        deadline = time.monotonic() + 120
+        for port in ports:
+            while True:
+                self._require_life(deadline)
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.1)
+        while True:
+            try:
+                answer = self.browser().get("/")
+                break
+            except httpx.TransportError:
+                self._require_life(deadline)
+                time.sleep(0.1)
+        assert answer.status_code == 200
+
+    def _require_life(self, deadline: float) -> None:
+        assert all(child.poll() is None for child in self.processes), self.log.read_text()
+        assert time.monotonic() < deadline, self.log.read_text()
+
     def close(self) -> None:
+        for child in self.processes:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+        for child in self.processes:
+            child.wait(60)
         for client in self.clients:
             client.close()
         self.db.close()
@@ -85,9 +115,8 @@ class Running:
         return browser
 
 
-@pytest.fixture(scope="session")
-def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("portal")
+def start(folder: Path, *, provider: bool = True, **settings: str) -> Running:
+    """Start a portal, and a provider beside it; both are up when this returns."""
     home, ports = folder / "home", (free_port(), free_port())
     home.mkdir()
     url, issuer = f"https://localhost:{ports[0]}", f"http://127.0.0.1:{ports[1]}"
@@ -98,39 +127,45 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "KAIMON_PORTAL_PORT": str(ports[0]),
         "KAIMON_PORTAL_URL": url,
         "KAIMON_OIDC_ISSUER": issuer,
+        **settings,
     }
-    commands = [
-        [str(BINARIES / "kaimon"), "portal", "serve"],
-        [sys.executable, "-m", "kaimon.local.provider", "--port", str(ports[1])],
-    ]
+    commands = [[str(BINARIES / "kaimon"), "portal", "serve"]]
+    if provider:
+        commands.append([sys.executable, "-m", "kaimon.local.provider", "--port", str(ports[1])])
     db = open_database(TenancySettings(home=home))
     for tenant in ("acme", "bolt"):
         create_tenant(db, tenant)
-    running = Running(home, url, issuer, trust, db)
-    with (folder / "log").open("ab") as log:
-        children = [subprocess.Popen(command, env=environment, stdout=log, stderr=log) for command in commands]
+    running = Running(home, url, issuer, trust, db, folder / "log")
+    with running.log.open("ab") as log:
+        running.processes += [
+            subprocess.Popen(command, env=environment, stdout=log, stderr=log) for command in commands
+        ]
     try:
-        for port in ports:
-            deadline = time.monotonic() + 120
-            while True:
-                assert all(child.poll() is None for child in children), (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.1)
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                assert running.browser().get("/").status_code == 200
-                break
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.1)
+        running.wait(ports[: len(commands)])
+    except BaseException:
+        running.close()
+        raise
+    return running
+
+
+@pytest.fixture(scope="session")
+def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = start(tmp_path_factory.mktemp("portal"))
+    try:
         yield running
     finally:
-        for child in children:
-            child.send_signal(signal.SIGTERM)
-        for child in children:
-            child.wait(60)
+        running.close()
+
+
+@pytest.fixture
+def start_portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
+    """Start a portal of one's own; `KAIMON_…` as arguments are its settings."""
+    started: list[Running] = []
+
+    def starting(*, provider: bool = False, **settings: str) -> Running:
+        started.append(start(tmp_path_factory.mktemp("own"), provider=provider, **settings))
+        return started[-1]
+
+    yield starting
+    for running in started:
         running.close()
