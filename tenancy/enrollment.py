@@ -18,6 +18,7 @@ from tenancy.database import Database
 from tenancy.epochs import bump_epoch
 from tenancy.limits import SourceLimiter
 from tenancy.metadata import select_record
+from tenancy.missing import MissingError
 from tenancy.refusals import answering_unavailable, subscription_lapsed, too_many_hosts, unauthorized
 from tenancy.sealed import credential_context, token_context
 from tenancy.subscriptions import COLUMNS, subscription_in
@@ -112,7 +113,7 @@ def revoke_token(db: Database, tenant_id: str, token_id: str) -> int:
     Workers refuse them within a second. Revoking twice is no error.
 
     Raises:
-        ValueError: the tenant has no such token.
+        MissingError: the tenant has no such token.
     """
     tokens, now = ENROLLMENT_TOKENS, db.clock()
     mine = (tokens.c.token_id == token_id, tokens.c.tenant_id == tenant_id)
@@ -120,7 +121,7 @@ def revoke_token(db: Database, tenant_id: str, token_id: str) -> int:
     with db.transaction() as session:
         # FOR UPDATE: an enrollment with this token is either before (its credential is seen below) or refused.
         if session.execute(select(tokens.c.token_id).where(*mine).with_for_update()).first() is None:
-            raise ValueError(f"tenant {tenant_id!r} has no token {redact(token_id)!r}")
+            raise MissingError(f"tenant {tenant_id!r} has no token {redact(token_id)!r}")
         session.execute(update(tokens).where(*mine, tokens.c.revoked_at.is_(None)).values(revoked_at=now))
         live = (HOST_CREDENTIALS.c.agent_id.in_(agents), HOST_CREDENTIALS.c.revoked_at.is_(None))
         ended = session.execute(

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Table, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from kaimon.base.acting import actor
+from tenancy.api_tables import API_KEYS
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
@@ -155,6 +156,7 @@ def _tokens(tenant_id: str) -> list[tuple[Table, ColumnElement[bool]]]:
         (HOST_CREDENTIALS, HOST_CREDENTIALS.c.agent_id.in_(agents)),
         (HOSTS, HOSTS.c.tenant_id == tenant_id),
         (ENROLLMENT_TOKENS, ENROLLMENT_TOKENS.c.tenant_id == tenant_id),
+        (API_KEYS, API_KEYS.c.tenant_id == tenant_id),
     ]
 
 

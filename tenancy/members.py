@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.metadata import insert_into, select_record
+from tenancy.missing import MissingError
 from tenancy.people_tables import INVITATIONS, MEMBERS, PEOPLE
 from tenancy.tables import TENANTS
 
@@ -122,13 +123,13 @@ def withdraw(db: Database, tenant_id: str, invitation_id: str) -> None:
     """End an invitation.
 
     Raises:
-        ValueError: the tenant has no such invitation.
+        MissingError: the tenant has no such invitation.
     """
     table = INVITATIONS
     mine = (table.c.tenant_id == tenant_id, table.c.invitation_id == invitation_id)
     with db.transaction() as session:
         if session.execute(delete(table).where(*mine).returning(table.c.invitation_id)).first() is None:
-            raise ValueError("there is no such invitation")
+            raise MissingError("there is no such invitation")
         append(db, session, tenant_id, "member.withdraw", invitation_id)
 
 
@@ -154,7 +155,7 @@ def change_role(db: Database, tenant_id: str, person_id: str, role: Role) -> Non
     """Give a member another role; it counts from their next request.
 
     Raises:
-        ValueError: the tenant has no such member.
+        MissingError: the tenant has no such member.
         LastAdminError: nobody else is Admin.
     """
     with db.transaction() as session:
@@ -171,7 +172,7 @@ def remove_member(db: Database, tenant_id: str, person_id: str) -> None:
     """End a membership; their next request is refused.
 
     Raises:
-        ValueError: the tenant has no such member.
+        MissingError: the tenant has no such member.
         LastAdminError: nobody else is Admin.
     """
     with db.transaction() as session:
@@ -190,7 +191,7 @@ def _held(session: Session, tenant_id: str, person_id: str) -> str:
     session.execute(select(TENANTS.c.tenant_id).where(TENANTS.c.tenant_id == tenant_id).with_for_update(key_share=True))
     role = session.execute(select(MEMBERS.c.role).where(*_is(tenant_id, person_id))).scalar()
     if role is None:
-        raise ValueError("there is no such member")
+        raise MissingError("there is no such member")
     return str(role)
 
 

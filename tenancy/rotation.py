@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, func, or_,
 from sqlalchemy.orm import Session
 
 from kaimon.base.logs import get_logger
+from tenancy.api_tables import API_KEYS
 from tenancy.audit import CHAIN, append
 from tenancy.database import Database
 from tenancy.epochs import bump_epoch
@@ -16,7 +17,7 @@ from tenancy.keyring import DATA, INDEX, KeyRecord, insert_key
 from tenancy.keys import UnusableKeyError
 from tenancy.metadata import select_record
 from tenancy.roots import FILE, Context
-from tenancy.sealed import credential_context, token_context
+from tenancy.sealed import api_key_context, credential_context, token_context
 from tenancy.tables import ENROLLMENT_TOKENS, HOST_CREDENTIALS, KEYS
 from tenancy.tokens import index_of
 
@@ -39,6 +40,7 @@ class _Sealing:
 _SEALINGS: Final = (
     _Sealing(ENROLLMENT_TOKENS, "token_id", token_context),
     _Sealing(HOST_CREDENTIALS, "agent_id", credential_context),
+    _Sealing(API_KEYS, "key_id", api_key_context),
 )
 
 

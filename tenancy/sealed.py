@@ -10,6 +10,11 @@ def token_context(token_id: str) -> Context:
     return {"kaimon:use": "enrollment-token", "kaimon:id": token_id}
 
 
+def api_key_context(key_id: str) -> Context:
+    """Return what an API key's sealed record is bound to."""
+    return {"kaimon:use": "api-key", "kaimon:id": key_id}
+
+
 def credential_context(agent_id: str) -> Context:
     """Return what a host credential's sealed record is bound to."""
     return {"kaimon:use": "host-credential", "kaimon:id": agent_id}

@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from dashboards.portal import mailed_links
+from dashboards.portal.api.edge import Api
 from dashboards.portal.call import Call, Route, csrf_of, html
 from dashboards.portal.oidc import Provider, refused
 from dashboards.portal.pages import ROUTES
@@ -32,6 +33,7 @@ from lake.settings import LakeSettings
 from tenancy import sessions
 from tenancy.database import Database, open_database
 from tenancy.members import LastAdminError, accept, memberships
+from tenancy.missing import MissingError
 from tenancy.settings import TenancySettings
 
 SESSION: Final = "__Host-kaimon"
@@ -104,6 +106,8 @@ class Portal:
                 return route.answer(call)
             except LastAdminError as error:
                 raise Problem(409, "last_admin", "The last Admin", str(error)) from error
+            except MissingError as error:
+                raise Problem(404, "not_found", "Not found") from error
             except ValueError as error:
                 raise Problem(400, "bad_request", "That cannot be done", str(error)) from error
 
@@ -207,6 +211,8 @@ def create_app(settings: PortalSettings | None = None, clock: Clock = utc_now) -
             answer.headers["Cache-Control"] = "max-age=3600"
         return answer
 
+    shared = lambda: (app.state.portal.db, app.state.portal.lake)  # noqa: E731 - they are there once it has started
+    app.mount("/api/v1", Api(shared, settings.api_per_minute, settings.api_queries))
     app.add_route("/{path:path}", serve, methods=["GET", "POST"])
     return app
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from tenancy.api_keys import ApiKey, authenticate_key
 from tenancy.database import Database
+from tenancy.limits import SourceLimiter
 from tenancy.members import Role, memberships
 
 _MADE_HERE: Final = object()
@@ -34,3 +36,14 @@ def scope_for(db: Database, person_id: str, tenant_id: str) -> TenantScope | Non
     """Return a person's scope in a tenant, None if they are no member: asked anew for each request."""
     role = memberships(db, person_id).get(tenant_id)
     return None if role is None else TenantScope(tenant_id, person_id, role, _MADE_HERE)
+
+
+def scope_by_key(db: Database, token: str, source: str, limiter: SourceLimiter) -> tuple[TenantScope, ApiKey]:
+    """Return the scope of whoever shows an API key, and the key, which says what of it they may use.
+
+    Raises:
+        Problem: 401, 429 or 503, as `authenticate_key` says.
+    """
+    key = authenticate_key(db, token, source, limiter)
+    role: Role = "admin" if any(scope.startswith("write:") for scope in key.scopes) else "member"
+    return TenantScope(key.tenant_id, key.key_id, role, _MADE_HERE), key

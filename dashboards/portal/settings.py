@@ -54,6 +54,13 @@ class PortalSettings(HomeSettings):
     )
     session_hours: float = Field(default=12.0, gt=0, description="Hours after which any session is over.")
 
+    api_per_minute: int = Field(
+        default=600, ge=1, description="Requests a minute that one API key may make; more are refused with 429."
+    )
+    api_queries: int = Field(
+        default=2, ge=1, description="Queries over events that the API runs at once, each within the limits of a query."
+    )
+
     @model_validator(mode="after")
     def _certificate_and_key_come_together(self) -> Self:
         if (self.portal_tls_certificate is None) != (self.portal_tls_key is None):

@@ -19,6 +19,7 @@ from lake.lean import without_pandas
 SUBCOMMANDS = (
     "tenant",
     "token",
+    "apikey",
     "host",
     "person",
     "alarm",

@@ -28,7 +28,7 @@ def create(
     """Make an enrollment token and show it, this once."""
     with database() as db:
         # The file first: a token that nobody could ever read must not be made.
-        file = None if out is None else _new_private_file(out)
+        file = None if out is None else new_private_file(out)
         try:
             lifetime = None if expires_in_days is None else timedelta(days=expires_in_days)
             record, secret = create_token(db, tenant, label, lifetime, max_uses)
@@ -52,7 +52,7 @@ def list_(tenant: TenantOption) -> None:
         now = db.clock()
         for token in list_tokens(db, tenant):
             uses = f"{token.uses}/{'∞' if token.max_uses is None else token.max_uses}"
-            ends = f"expires {_moment(token.expires_at)}  used {_moment(token.last_used_at)}"
+            ends = f"expires {moment_of(token.expires_at)}  used {moment_of(token.last_used_at)}"
             shown = f"{token.prefix}…{token.last_four}"
             print(f"{token.token_id}  {shown}  {_state(token, now):7}  {uses:>7}  {ends}  {token.label or ''}".rstrip())
 
@@ -68,7 +68,12 @@ def revoke(
     print(f"token {token_id} revoked, and {ended} host credential{'' if ended == 1 else 's'} with it")
 
 
-def _new_private_file(path: Path) -> int:
+def new_private_file(path: Path) -> int:
+    """Make a file that only its owner may read, and return its descriptor.
+
+    Raises:
+        ValueError: it is there already, or cannot be made.
+    """
     try:
         return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -85,5 +90,6 @@ def _state(token: EnrollmentToken, now: datetime) -> str:
     return "live"
 
 
-def _moment(moment: datetime | None) -> str:
+def moment_of(moment: datetime | None) -> str:
+    """Return a moment as people read it, to the second; `never` if there is none."""
     return "never" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from kaimon.base.tls import ensure_development_tls
+from tenancy.api_keys import create_api_key
 from tenancy.database import Database, open_database
 from tenancy.members import Role, invite
 from tenancy.settings import TenancySettings
@@ -108,6 +109,16 @@ class Running:
             client.close()
         self.db.close()
 
+    def api(self, tenant: str, *scopes: str) -> httpx.Client:
+        """A program with a new key of a tenant."""
+        _, key = create_api_key(self.db, tenant, scopes)
+        headers = {"Authorization": f"Bearer {key}"}
+        base = self.url + "/api/v1"
+        self.clients.append(
+            httpx.Client(base_url=base, headers=headers, verify=self.trust, trust_env=False, timeout=60)
+        )
+        return self.clients[-1]
+
     def member(self, tenant: str, email: str, role: Role) -> Browser:
         invite(self.db, tenant, email, role)
         browser = self.browser()
@@ -157,6 +168,12 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         running.close()
 
 
+@pytest.fixture(scope="session")
+def portal_maker() -> Callable[..., Running]:
+    """What starts a portal, for whoever closes it."""
+    return start
+
+
 @pytest.fixture
 def start_portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
     """Start a portal of one's own; `KAIMON_…` as arguments are its settings."""
@@ -169,3 +186,18 @@ def start_portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     yield starting
     for running in started:
         running.close()
+
+
+@pytest.fixture(scope="session")
+def admin(portal: Running) -> Browser:
+    return portal.member("acme", "ada@acme.example", "admin")
+
+
+@pytest.fixture(scope="session")
+def member(portal: Running) -> Browser:
+    return portal.member("acme", "max@acme.example", "member")
+
+
+@pytest.fixture(scope="session")
+def stranger(portal: Running) -> Browser:
+    return portal.member("bolt", "sue@bolt.example", "admin")
