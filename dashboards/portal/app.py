@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from dashboards.portal import mailed_links
 from dashboards.portal.api.edge import Api
@@ -212,8 +213,22 @@ def create_app(settings: PortalSettings | None = None, clock: Clock = utc_now) -
         return answer
 
     shared = lambda: (app.state.portal.db, app.state.portal.lake)  # noqa: E731 - they are there once it has started
-    app.mount("/api/v1", Api(shared, settings.api_per_minute, settings.api_queries))
+    api = Api(shared, settings.api_per_minute, settings.api_queries)
+    app.mount("/api/v1", api)
     app.add_route("/{path:path}", serve, methods=["GET", "POST"])
+    nowhere = app.router.default
+
+    async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+        """Take addresses that no pattern matches, such as one with a line break: they too are told as all others."""
+        if scope["type"] != "http":
+            await nowhere(scope, receive, send)
+        elif scope["path"].startswith("/api/v1/"):
+            await api(scope, receive, send)
+        else:
+            answer = await serve(Request(scope, receive))
+            await answer(scope, receive, send)
+
+    app.router.default = elsewhere
     return app
 
 

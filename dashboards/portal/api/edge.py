@@ -60,6 +60,7 @@ class Api:
             if isinstance(made, APIRoute):
                 self._routes.append((made, route))
         self._app.add_exception_handler(RequestValidationError, _malformed)
+        self._app.add_exception_handler(HTTPException, _refused)
         self._app.add_exception_handler(Problem, _raised)
         self._app.add_exception_handler(ValueError, _raised)
         self.document = document(self._app, ROUTES)
@@ -73,8 +74,6 @@ class Api:
             answer = await self._answered(request)
         except Problem as problem:
             answer = _problem(request, problem)
-        except HTTPException as error:
-            answer = _problem(request, Problem(error.status_code, "refused", str(error.detail)))
         except Exception:  # noqa: BLE001 - the edge: logged here, once
             get_logger(__name__).exception("api_failed", request_id=request_id)
             answer = _problem(request, Problem(500, "internal", "Something went wrong", f"Tell us {request_id}."))
@@ -169,6 +168,14 @@ async def _malformed(request: Request, error: Exception) -> Response:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     told = "; ".join(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in faults)
     return _problem(request, Problem(400, "bad_request", "That cannot be understood", told[:1000]))
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """Say as a problem what the framework itself refuses: a body that is no text, an address that no route can be."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == not_found().status:
+        return _problem(request, not_found())
+    return _problem(request, Problem(status, "bad_request", "That cannot be understood"))
 
 
 async def _raised(request: Request, error: Exception) -> Response:

@@ -172,6 +172,11 @@ def test_a_question_beyond_the_limits_is_refused(client: httpx.Client, path: str
         ({"method": "POST", "url": "/tokens", "json": {"label": "x" * 70_000}}, 413),
         ({"method": "POST", "url": "/team/invitations", "json": {"email": "no address"}}, 400),
         ({"method": "GET", "url": "/reports/2026-13-01"}, 404),
+        ({"method": "GET", "url": "/tokens/a%0Ab"}, 404),
+        (
+            {"method": "POST", "url": "/tokens", "content": b"\xff", "headers": {"Content-Type": "application/json"}},
+            400,
+        ),
         ({"method": "GET", "url": "/reports/2026-W99/facts"}, 404),
     ],
 )

@@ -81,12 +81,13 @@ def test_whatever_is_asked_the_answer_is_as_documented(
     wide: Any, operations: dict[tuple[str, str], Any], keys: dict[str, str], route: Any, who: str
 ) -> None:
     operation = operations[route.method, route.path]
-    most = 3 if route.path in SLOW else 12
+    most = 2 if route.path in SLOW else 8
     right = ask(wide, operation, GenerationMode.POSITIVE, keys[who], most)
     statuses = right | ask(wide, operation, GenerationMode.NEGATIVE, keys[who], most)
     allowed = route.scope is None or route.scope.startswith("read:") or who != "member"
     if not allowed:
-        assert statuses == {403}
+        # Some of what is made leaves the key out.
+        assert {403} <= statuses <= {401, 403}
     elif "{" not in route.path and route.method == "GET":
         assert 200 in right
     assert 500 not in statuses

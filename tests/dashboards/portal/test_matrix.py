@@ -1,4 +1,4 @@
-"""Who may do what on every route of the portal and its API: each cell as intended, and no route without an intention."""
+"""Who may do what on every route of the portal and its API: each cell as intended, no route without an intention."""
 
 from __future__ import annotations
 

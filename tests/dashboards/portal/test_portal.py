@@ -69,6 +69,12 @@ def test_whoever_is_removed_or_made_member_is_refused_at_their_next_request(port
     assert eve.get("/t/acme/").status_code == 404
 
 
+def test_an_address_with_a_line_break_is_answered_as_any_other_that_leads_nowhere(portal: Any) -> None:
+    answer = portal.browser().get("/no%0Awhere")
+    assert answer.status_code == 404
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
 def test_the_last_admin_stays(portal: Any, stranger: Any) -> None:
     person = re.search(r"name=\"person\" value=\"(prs_\w+)\"", stranger.get("/t/bolt/team").text)
     assert person is not None
