@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.metadata import select_record
+from tenancy.missing import MissingError
 from tenancy.summary_tables import SUMMARY_RECIPIENTS
 from tenancy.tables import TENANTS
 
@@ -100,13 +101,13 @@ def remove_recipient(db: Database, tenant_id: str, recipient_id: str) -> None:
     """Send nothing more to a recipient, since the tenant says so.
 
     Raises:
-        ValueError: the tenant has no such recipient.
+        MissingError: the tenant has no such recipient.
     """
     table = SUMMARY_RECIPIENTS
     with db.transaction() as session:
         found = _one(session, table.c.recipient_id == recipient_id, table.c.tenant_id == tenant_id)
         if found is None or found.state not in _ALIVE:
-            raise ValueError(f"tenant {tenant_id!r} has no recipient {recipient_id!r}")
+            raise MissingError(f"tenant {tenant_id!r} has no recipient {recipient_id!r}")
         _change(db, session, found, "removed", "report.recipient_remove", ended_at=db.clock())
 
 

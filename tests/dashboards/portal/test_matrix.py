@@ -13,6 +13,7 @@ from dashboards.portal.pages import ROUTES
 from tenancy.api_keys import SCOPES, create_api_key
 from tenancy.enrollment import create_token, enroll
 from tenancy.members import invite, list_members
+from tenancy.recipients import add_recipient
 
 PAGES: Final = {
     "member": {
@@ -23,6 +24,9 @@ PAGES: Final = {
         ("GET", "hosts"),
         ("GET", "tokens"),
         ("GET", "team"),
+        ("GET", "reports"),
+        ("GET", "reports/facts"),
+        ("GET", "reports/file"),
     },
     "admin": {
         ("POST", "tokens"),
@@ -37,6 +41,8 @@ PAGES: Final = {
         ("GET", "keys/revoke"),
         ("POST", "keys/revoke"),
         ("GET", "audit"),
+        ("POST", "reports/schedule"),
+        ("POST", "reports/remove"),
     },
 }
 """Which pages are whose: a new route goes in here, by somebody who has thought about it."""
@@ -61,6 +67,8 @@ API: Final = {
     "read:retention": {("GET", "/retention")},
 }
 """What a key must be allowed for which route."""
+BY_ID: Final = {"tokens/revoke", "keys/revoke", "team/withdraw", "team/role", "team/remove", "reports/remove"}
+"""Pages that are told an id."""
 HOST: Final[dict[str, Any]] = {"os": "debian 12", "kernel": "6.1.0", "arch": "x86_64", "cloud": None}
 
 
@@ -81,6 +89,7 @@ class Theirs:
     person_id: str
     invitation_id: str
     key_id: str
+    recipient_id: str
     period: str = "2026-03-04"
 
     def path(self, template: str) -> str:
@@ -93,8 +102,9 @@ def theirs(portal: Any, admin: Any) -> Theirs:
     host = enroll(portal.db, secret, "acme-host", HOST, "boot", "1.0")
     person = list_members(portal.db, "acme")[0].person_id
     invited = invite(portal.db, "acme", "guest@acme.example", "member")
+    reader, _ = add_recipient(portal.db, "acme", "reader@acme.example")
     key, _ = create_api_key(portal.db, "acme", ["read:*"], "of acme")
-    return Theirs(token.token_id, host.agent_id, person, invited.invitation_id, key.key_id)
+    return Theirs(token.token_id, host.agent_id, person, invited.invitation_id, key.key_id, reader.recipient_id)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path or '/'}")
@@ -130,18 +140,26 @@ def test_no_page_of_ones_own_tenant_shows_or_changes_anything_by_another_tenants
             ("person", theirs.person_id),
             ("invitation", theirs.invitation_id),
             ("key", theirs.key_id),
+            ("recipient", theirs.recipient_id),
         ):
             path = f"/t/bolt/{route.path}"
             if route.path in {"tokens/revoke", "keys/revoke"} and route.method == "GET":
                 answer = stranger.get(f"{path}?{field}={value}")
-            elif route.path in {"tokens/revoke", "keys/revoke", "team/withdraw", "team/role", "team/remove"}:
+            elif route.path in {
+                "tokens/revoke",
+                "keys/revoke",
+                "team/withdraw",
+                "team/role",
+                "team/remove",
+                "reports/remove",
+            }:
                 answer = stranger.post(path, role="member", **{field: value})
             else:
                 continue
             tried += 1
             assert answer.status_code == 404, (route, field)
             assert value not in answer.text
-    assert tried == 28
+    assert tried == 40
     assert {path: mine.get(path).json()["items"] for path in before} == before
 
 

@@ -100,7 +100,7 @@ def test_an_admin_says_when_they_are_mailed_and_to_whom_no_more(told: Home, port
     assert "ciso@acme.example" in page
     assert "ciso@bolt.example" not in page
     assert admin.post("/t/acme/reports/schedule", daily="on", time_zone="Mars/Olympus", hour="6").status_code == 400
-    assert admin.post("/t/acme/reports/remove", recipient=other.recipient_id).status_code == 400
+    assert admin.post("/t/acme/reports/remove", recipient=other.recipient_id).status_code == 404
     assert admin.post("/t/acme/reports/remove", recipient=person.recipient_id).status_code == 303
     states = {one.recipient_id: one.state for tenant in ("acme", "bolt") for one in recipients(portal.db, tenant)}
     assert (states[person.recipient_id], states[other.recipient_id]) == ("removed", "pending")
