@@ -27,6 +27,7 @@ PAGES: Final = {
         ("GET", "reports"),
         ("GET", "reports/facts"),
         ("GET", "reports/file"),
+        ("GET", "quality"),
     },
     "admin": {
         ("POST", "tokens"),
