@@ -1,4 +1,4 @@
-"""Backfills a tenant's day: seal, checks, rollups and facts computed anew from `events`, which is the record."""
+"""Backfills a tenant's days: seal, checks, rollups, facts anew from `events`, which is the record; then the weeks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipelines.findings.day import make_findings
 from pipelines.resources import Platform
 from pipelines.rollups.day import ALL
 from pipelines.seal import TABLE, is_over, kept_checksum, seal_day
-from pipelines.summaries.day import make_facts
-from pipelines.summaries.period import Period
+from pipelines.summaries.day import is_due, make_facts
+from pipelines.summaries.period import Period, week_of
 from pipelines.tables import TenantTables
 from tenancy.audit import append
 from tenancy.days import get
@@ -107,6 +107,22 @@ def backfill_day(platform: Platform, tables: TenantTables, day: date) -> Backfil
         facts = make_facts(tables, Period("day", day))["new_facts"]
     after = survey_day(tables, day)
     return replace(after, applied=True, sealed_files=sealed, new_facts=facts, broken=broken)
+
+
+def weeks_told(tables: TenantTables, days: list[date]) -> list[Period]:
+    """Return the weeks of these days that are over and told, in order: their facts rest on the days'."""
+    weeks = sorted({week_of(day) for day in days}, key=lambda week: week.start)
+    return [week for week in weeks if is_due(tables, week)]
+
+
+def backfill_week(tables: TenantTables, week: Period) -> int:
+    """Compute a week's facts anew from its days' tables; return how many new ones there are, 0 or 1.
+
+    Raises:
+        lake.commits.CommitError: another writer took over.
+        tenancy.leases.LeaseHeldError: the same.
+    """
+    return make_facts(tables, week)["new_facts"]
 
 
 def _rolled(tables: TenantTables, day: date) -> dict[str, int]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from dashboards.portal.scope import TenantScope
+from kaimon.base.sheets import no_formula
 from lake.reads import scan
 from lake.settings import LakeSettings
 
@@ -20,7 +21,6 @@ CSV_ROWS: Final = 10_000
 FILTERS: Final = ("hostname", "operation", "path", "process", "user")
 SHOWN: Final = ("time", "hostname", "operation", "path", "target_path", "process", "user", "result", "count")
 _KEY: Final = ("agent_id", "load_id", "cpu", "seq")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def as_csv(rows: Rows) -> str:
 def _cell(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return no_formula(value) if isinstance(value, str) else value
 
 
 def _cursor(row: Mapping[str, Any]) -> str:

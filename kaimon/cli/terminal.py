@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, Final
 
+from kaimon.base.sheets import no_formula
+
 _CATEGORIES: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _SUSPECT: Final = re.compile(r"[^\x20-\x7e]")
 _PAD: Final = 60
@@ -35,7 +37,8 @@ def render(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> 
     Args:
         columns: their names.
         rows: values; times as text already.
-        form: `table` for people; `json`, an array of objects; `csv`, with a header (RFC 4180, but lines end in LF).
+        form: `table` for people; `json`, an array of objects; `csv`, with a header (RFC 4180, but lines end in LF;
+            text that a spreadsheet would compute begins with an apostrophe).
     """
     if form == "json":
         # Escapes of JSON itself, so that a program reads back what was there.
@@ -46,8 +49,12 @@ def render(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> 
     if form == "csv":
         target = io.StringIO()
         writer = csv.writer(target, lineterminator="\n")
-        writer.writerow([inert(name) for name in columns])
-        writer.writerows(cells)
+        writer.writerow([no_formula(inert(name)) for name in columns])
+        # A number stays as it is: its minus begins no formula.
+        writer.writerows(
+            [no_formula(cell) if isinstance(value, str) else cell for cell, value in zip(line, row, strict=True)]
+            for line, row in zip(cells, rows, strict=True)
+        )
         return target.getvalue()
     return _table([inert(name) for name in columns], cells, [_is_number(rows, index) for index in range(len(columns))])
 

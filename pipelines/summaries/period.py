@@ -27,6 +27,14 @@ class Period:
         return self.start + timedelta(days=self.days - 1)
 
     @property
+    def name(self) -> str:
+        """What a person calls it, as `parse_period` takes it: `2026-03-04`, or `2026-W10`."""
+        if self.kind == "day":
+            return self.start.isoformat()
+        year, week, _ = self.start.isocalendar()
+        return f"{year}-W{week:02}"
+
+    @property
     def before(self) -> Period:
         """The period before."""
         return Period(self.kind, self.start - timedelta(days=self.days))

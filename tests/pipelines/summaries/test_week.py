@@ -65,6 +65,17 @@ def test_a_week_is_told_once_recomputed_by_sql_and_revised_by_late_data(home: An
     assert weeks(home, "summaries").height == 1, "nothing has changed"
     late = new_load(agent_id="agt_00000000000000dd", hostname="late-1")
     home.stage("acme", beats(late, wednesday), node="n-4")
+    assert home.run("events").success
+    range_ = ["--from", str(wednesday), "--to", str(wednesday)]
+    asked = RUNNER.invoke(build(), ["backfill", "--tenant", "acme", *range_])
+    assert "2026-W10    a week told: its facts would be computed anew" in asked.output
+    assert weeks(home, "facts").height == 1
+    done = RUNNER.invoke(build(), ["backfill", "--tenant", "acme", *range_, "--confirm", "acme"])
+    assert (done.exit_code, "2026-W10    a week told: its facts are new" in done.output) == (0, True), done.output
+    assert weeks(home, "facts").height == 2, "a backfill of a day makes its week's facts anew"
+    again = RUNNER.invoke(build(), ["backfill", "--tenant", "acme", *range_, "--confirm", "acme", "--json"])
+    assert json.loads(again.output.splitlines()[-1]) == {"week": "2026-W10", "new_facts": 0}
+    assert weeks(home, "summaries").height == 1, "it is told when one of its days is closed"
     close(home, wednesday)
     summaries = weeks(home, "summaries").sort("revision")
     assert summaries["revision"].to_list() == [1, 2]
@@ -79,6 +90,7 @@ def test_a_week_goes_from_monday_to_sunday_and_has_two_names() -> None:
     assert week_of(MONDAY).last == date(2026, 3, 8)
     assert week_of(MONDAY).before.start == date(2026, 2, 23)
     assert parse_period("2026-W10") == week_of(MONDAY)
+    assert (week_of(MONDAY).name, Period("day", MONDAY).name) == ("2026-W10", "2026-03-02")
     assert parse_period("2026-03-04") == Period("day", date(2026, 3, 4))
     for wrong in ("2026-W54", "2026-3", "W", "yesterday"):
         with pytest.raises(ValueError, match="want a UTC day"):
