@@ -115,13 +115,15 @@ def _figures(facts: Facts) -> tuple[Figure, ...]:
     compared = "so far today" if facts.provisional else f"no {facts.period} before"
     if change.value is not None:
         compared = f"{show_change(change.value)} on the {facts.period} before"
-    silent = values["hosts.expected"].value != values["hosts.reporting"].value
+    fell = values["hosts.silent"]
+    silent = values["hosts.expected"].value != values["hosts.reporting"].value or _any(fell)
+    note = f"{fell.display} fell silent" if _any(fell) else "none silent"
     reporting = f"{values['hosts.reporting'].display} of {values['hosts.expected'].display}"
     missing = f"{lost.display} known lost, {unaccounted.display} unaccounted"
     hours = f"of {values['hours.monitored'].display} monitored"
     return (
         Figure("File events", total.display, compared),
-        Figure("Hosts reporting", reporting, "of those monitored", alert=silent),
+        Figure("Hosts reporting", reporting, note, alert=silent),
         Figure("Delivered", values["coverage.share"].display, missing, alert=_any(unaccounted)),
         Figure("Unknown host-hours", unknown.display, hours, alert=_any(unknown)),
     )

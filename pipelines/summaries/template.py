@@ -49,7 +49,7 @@ class _Words:
         so_far = "So far today, " if self.facts.provisional else ""
         if self.value("findings.urgent"):
             verb = "is" if self.value("findings.urgent") == 1 else "are"
-            so_far = f"{self.some('findings.urgent', 'grave finding')} {verb} open. {so_far}"
+            so_far = f"{self.some('findings.urgent', 'critical or high finding')} {verb} open. {so_far}"
         total = self.some("events.total", "file event")
         events = f"{so_far}{{{{hosts.reporting}}}} of {self.some('hosts.expected', 'monitored host')} reported {total}"
         if self.value("accounting.unaccounted"):
@@ -66,7 +66,7 @@ class _Words:
         paths = self.some("paths.distinct", "different path")
         said = [f"The hosts reported {self.some('events.total', 'file event')} on {paths}."]
         if self.facts.values["events.change"].value is not None:
-            said.append(f"Compared with the {self.facts.period} before, that is {{{{events.change}}}}.")
+            said.append(f"That is {{{{events.change}}}} against the {self.facts.period} before.")
         if self.facts.values["events.against_median"].value is not None:
             said.append("Against the median of the last four weeks it is {{events.against_median}}.")
         deeds = (
@@ -92,7 +92,7 @@ class _Words:
             said.append(f"{_and(rights).capitalize()}.")
         if self.value("events.denied"):
             denied = self.some("events.denied", "attempt")
-            said.append(f"The kernel refused {denied} for want of permission.")
+            said.append(f"The kernel refused {denied} for lack of permission.")
         said += self.changes()
         return said
 
@@ -128,7 +128,11 @@ class _Words:
             days = self.some("days.missing", "day of the week is", "days of the week are")
             said.append(f"{days} not in these numbers.")
         if self.facts.values["coverage.share"].value is not None:
-            said.append("Of the events that the hosts saw and were to keep, {{coverage.share}} are in the tables.")
+            # A share of what is known must not pass for one of all that happened.
+            saw = "told of" if self.value("hours.unknown") else "saw"
+            said.append(
+                f"Of the events that the hosts {saw} and were to keep, {{{{coverage.share}}}} are in the tables."
+            )
         if self.value("accounting.unaccounted"):
             said.append(
                 f"{self.some('accounting.unaccounted', 'event')} that a host counted never came, and nobody owns up to "
@@ -144,8 +148,8 @@ class _Words:
         if self.value("hours.unknown"):
             silent = self.some("hosts.silent", "host")
             said.append(
-                f"{{{{hours.unknown}}}} of {self.some('hours.monitored', 'host-hour')} are unknown: {silent} fell "
-                "silent without a goodbye for some of that time."
+                f"{{{{hours.unknown}}}} of {self.some('hours.monitored', 'host-hour')} are unknown, and what happened "
+                f"in them is in no number here: {silent} fell silent without a goodbye."
             )
         if self.value("hosts.cloned"):
             said.append(

@@ -165,7 +165,7 @@ def test_a_day_of_silence_is_told_as_unknown(home: Any, load: Any) -> None:
     assert result.success
     told = home.table(tenant, "summaries")["headline"].item()
     nobody = "0 of 1 monitored host reported 0 file events; for 24 host-hours nobody can tell what happened."
-    assert told == f"1 grave finding is open. {nobody}"
+    assert told == f"1 critical or high finding is open. {nobody}"
     found = home.table(tenant, "findings").select("rule", "state", "events", "agent_id").rows()
     assert found == [("agent_silent", "opened", 24, load.agent_id)]
 

@@ -76,6 +76,10 @@ def assert_the_silence_is_told(home: Any) -> None:
     assert told["values"]["hours.unknown"]["value"] == 10
     page = text(home, "foundry", "day", THURSDAY)
     assert "for 10 host-hours nobody can tell what happened" in page
+    assert "1 critical or high finding is open." in page
+    assert "(1 fell silent)" in page
+    assert "Of the events that the hosts told of and were to keep, 100%" in page, "no share of all that happened"
+    assert "what happened in them is in no number here" in page
     assert "Seen on “app-2”, for 10 host-hours from 14:00 UTC on." in page
 
 
