@@ -52,7 +52,7 @@ from tenancy.tenants import create_tenant
 BATCHES: Final = 2
 BATCH_ROWS: Final = 50
 NODE: Final = "node"
-CROWD: Final = 200
+CROWD: Final = 500
 """From how many tenants on a process for each that lands at once, as by default; fewer than that have them too."""
 BARE_TABLES: Final = ("events", "quarantine", "batches", "hosts")
 

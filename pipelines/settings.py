@@ -36,7 +36,7 @@ class PipelineSettings(OutboxSettings):
         "more of them help where storage is slow to answer, as S3 is.",
     )
     landing_crowd: int = Field(
-        default=200,
+        default=500,
         ge=1,
         description="Tenants that wait when a landing run looks, from which on each that lands at the same time has a "
         "process of its own, which takes 200 MB and seconds to start; below it they are threads of the run. With "
