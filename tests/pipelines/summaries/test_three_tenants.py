@@ -20,6 +20,12 @@ WEEK = "2026-W10"
 RUNNER = CliRunner()
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not what is looked at here: all of a page's statements go as one, on whatever else the machine is busy with.
+    monkeypatch.setenv("KAIMON_QUERY_TIME_LIMIT_S", "300")
+
+
 def companies() -> list[Company]:
     return [quiet(), attacked(WEDNESDAY), silenced(datetime(2026, 3, 5, 14, 20, tzinfo=UTC))]
 
