@@ -1,0 +1,392 @@
+"""Login, in every way that it must fail: tokens that do not hold, factors that are missing, sessions that are over."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import httpx
+import pytest
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+from sqlalchemy import func, select
+
+from dashboards.portal.app import SESSION, create_app
+from dashboards.portal.settings import PortalSettings
+from kaimon.local.provider import Provider, _Handler
+from tenancy.database import Database, open_database
+from tenancy.members import invite, list_members, remove_member
+from tenancy.people_tables import LOGINS, PORTAL_SESSIONS
+from tenancy.settings import TenancySettings
+from tenancy.tenants import create_tenant
+
+URL = "https://localhost:8444"
+START = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+class Liar(Provider):
+    """A provider whose next ID token is what a test says: its claims are changed, or the whole of it."""
+
+    change: Callable[[dict[str, Any]], dict[str, Any]] = staticmethod(lambda claims: claims)
+    write: Callable[[dict[str, Any]], str] | None = None
+
+    def swap(self, form: Any) -> dict[str, Any] | None:
+        found = super().swap(form)
+        if found is None:
+            return None
+        claims = self.change(dict(jwt.decode(found["id_token"], self.key).claims))
+        token = jwt.encode({"alg": "RS256", "kid": self.key.kid}, claims, self.key)
+        return found | {"id_token": token if self.write is None else self.write(claims)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, Callable[[Provider], None]]]:
+    """Serve whatever provider a test names, on one port."""
+    handler: Any = type("Handler", (_Handler,), {})
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}", lambda provider: setattr(handler, "provider", provider)
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def provider(server: tuple[str, Callable[[Provider], None]]) -> Liar:
+    made = Liar(server[0], "kaimon", f"{URL}/callback")
+    server[1](made)
+    return made
+
+
+class Clock:
+    """A clock that stands where it was set."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def db(tmp_path: Path, clock: Clock) -> Iterator[Database]:
+    found = open_database(TenancySettings(home=tmp_path), clock)
+    create_tenant(found, "acme", subscription="active")
+    invite(found, "acme", "ada@acme.example", "admin")
+    yield found
+    found.close()
+
+
+class Visitor:
+    """A browser that sends what a test says."""
+
+    def __init__(self, portal: httpx.AsyncClient, provider: Liar) -> None:
+        self.portal, self.provider = portal, provider
+
+    async def begin(self) -> dict[str, str]:
+        answer = await self.portal.get("/login")
+        assert answer.status_code == 303
+        return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["location"]).query).items()}
+
+    def agree(self, asked: dict[str, str], email: str = "ada@acme.example", **also: str) -> dict[str, str]:
+        code = self.provider.code_for({**asked, "email": email, **also})
+        return {"code": code, "state": asked["state"], "iss": self.provider.issuer}
+
+    async def come_back(self, answer: dict[str, str]) -> httpx.Response:
+        return await self.portal.get(f"/callback?{urlencode(answer)}")
+
+    async def log_in(self, email: str = "ada@acme.example", **also: str) -> httpx.Response:
+        return await self.come_back(self.agree(await self.begin(), email, **also))
+
+
+Visit = Callable[[Callable[[Visitor], Any]], Any]
+
+
+@pytest.fixture
+def visit(db: Database, provider: Liar, clock: Clock, tmp_path: Path) -> Callable[..., Any]:
+    """Run a visit to a portal with these settings; what the portal shows is what its people's browsers get."""
+
+    def run(what: Callable[[Visitor], Any], **settings: Any) -> Any:
+        made = PortalSettings(home=tmp_path, oidc_issuer=provider.issuer, **settings)
+        app = create_app(made, clock)
+
+        async def work() -> Any:
+            lifespan: AbstractAsyncContextManager[Any] = app.router.lifespan_context(app)
+            async with lifespan:
+                transport = httpx.ASGITransport(app=app)
+                async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
+                    return await what(Visitor(client, provider))
+
+        return asyncio.run(work())
+
+    return run
+
+
+def sessions(db: Database) -> int:
+    with db.reading() as session:
+        return int(session.execute(select(func.count()).select_from(PORTAL_SESSIONS)).scalar_one())
+
+
+def refused(db: Database, answer: httpx.Response) -> None:
+    assert answer.status_code == 403, answer.text
+    assert not [cookie for cookie in answer.headers.get_list("set-cookie") if cookie.startswith(f"{SESSION}=")]
+    assert sessions(db) == 0
+
+
+def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda claims: {key: value for key, value in claims.items() if key != name}
+
+
+WRONG: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "nonce": lambda claims: claims | {"nonce": "another"},
+    "no nonce": without("nonce"),
+    "issuer": lambda claims: claims | {"iss": "https://evil.example"},
+    "no issuer": without("iss"),
+    "audience": lambda claims: claims | {"aud": "another"},
+    "no audience": without("aud"),
+    "authorized party": lambda claims: claims | {"aud": ["kaimon", "another"], "azp": "another"},
+    "expired": lambda claims: claims | {"exp": int(time.time()) - 3600, "iat": int(time.time()) - 7200},
+    "no end": without("exp"),
+    "no subject": without("sub"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_id_token_that_says_something_else_lets_nobody_in(
+    db: Database, provider: Liar, visit: Any, wrong: str
+) -> None:
+    provider.change = WRONG[wrong]
+    refused(db, visit(lambda visitor: visitor.log_in()))
+
+
+def part(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def unsigned(claims: dict[str, Any], algorithm: str = "none") -> str:
+    return f"{part(json.dumps({'alg': algorithm}).encode())}.{part(json.dumps(claims).encode())}."
+
+
+def signed_by(secret: bytes, claims: dict[str, Any]) -> str:
+    """Return a token signed with a shared secret."""
+    text = unsigned(claims, "HS256").rstrip(".")
+    return f"{text}.{part(hmac.new(secret, text.encode(), hashlib.sha256).digest())}"
+
+
+def test_an_id_token_that_the_provider_did_not_sign_lets_nobody_in(db: Database, provider: Liar, visit: Any) -> None:
+    other = RSAKey.generate_key(2048, auto_kid=True)
+    public = provider.key.as_pem(private=False)
+
+    forged: list[Callable[[dict[str, Any]], str]] = [
+        unsigned,
+        lambda claims: jwt.encode({"alg": "RS256", "kid": provider.key.kid}, claims, other),
+        lambda claims: jwt.encode({"alg": "RS256"}, claims, other),
+        # The public key taken for a shared secret.
+        lambda claims: signed_by(public, claims),
+        lambda claims: jwt.encode({"alg": "RS256", "kid": provider.key.kid}, claims, provider.key)[:-4] + "AAAA",
+        lambda claims: "not a token",
+    ]
+    for write in forged:
+        provider.write = write
+        refused(db, visit(lambda visitor: visitor.log_in()))
+    provider.write = None
+    assert visit(lambda visitor: visitor.log_in()).status_code == 303
+
+
+def test_an_answer_counts_once_and_only_for_the_login_that_was_begun(db: Database, provider: Liar, visit: Any) -> None:
+    async def replay(visitor: Visitor) -> None:
+        answer = visitor.agree(await visitor.begin())
+        attempt = visitor.portal.cookies["__Host-kaimon-login"]
+        assert (await visitor.come_back(answer)).status_code == 303
+        # The same address again, with the cookie that it came with: the state is used up.
+        visitor.portal.cookies.clear()
+        headers = {"Cookie": f"__Host-kaimon-login={attempt}"}
+        again = await visitor.portal.get(f"/callback?{urlencode(answer)}", headers=headers)
+        assert again.status_code == 403
+
+    visit(replay)
+
+    async def mixed(visitor: Visitor) -> list[int]:
+        first = visitor.agree(await visitor.begin())
+        second = visitor.agree(await visitor.begin())
+        codes = [(await visitor.come_back({**second, "state": first["state"]})).status_code]
+        fresh = visitor.agree(await visitor.begin())
+        codes.append((await visitor.come_back({**fresh, "iss": "https://evil.example"})).status_code)
+        fresh = visitor.agree(await visitor.begin())
+        codes.append((await visitor.come_back({"state": fresh["state"], "error": "access_denied"})).status_code)
+        codes.append((await visitor.come_back(fresh)).status_code)
+        return codes
+
+    assert visit(mixed) == [403, 403, 403, 403]
+
+
+def test_a_login_that_took_too_long_is_refused(db: Database, visit: Any, clock: Clock) -> None:
+    async def slow(visitor: Visitor) -> httpx.Response:
+        answer = visitor.agree(await visitor.begin())
+        clock.now += timedelta(minutes=11)
+        return await visitor.come_back(answer)
+
+    refused(db, visit(slow))
+
+
+@pytest.mark.parametrize(
+    ("claims", "acr", "enters"),
+    [
+        ({"amr": ["pwd"]}, [], False),
+        ({"amr": ["pwd", "mfa"]}, [], True),
+        ({"amr": "mfa"}, [], False),
+        ({"amr": None}, [], False),
+        ({"amr": ["pwd"], "acr": "gold"}, ["gold"], True),
+        ({"amr": ["pwd"], "acr": "bronze"}, ["gold"], False),
+        ({"amr": ["pwd"], "acr": None}, [], False),
+    ],
+)
+def test_where_a_second_factor_is_required_only_who_proved_it_comes_in(
+    db: Database, provider: Liar, visit: Any, claims: dict[str, Any], acr: list[str], *, enters: bool
+) -> None:
+    provider.change = lambda before: {key: value for key, value in (before | claims).items() if value is not None}
+
+    async def ask(visitor: Visitor) -> httpx.Response:
+        asked = await visitor.begin()
+        assert asked.get("acr_values") == (" ".join(acr) or None)
+        return await visitor.come_back(visitor.agree(asked))
+
+    answer = visit(ask, oidc_require_mfa=True, oidc_mfa_acr=acr)
+    if enters:
+        assert answer.status_code == 303
+    else:
+        refused(db, answer)
+
+
+@pytest.mark.parametrize("verified", [False, "true", 1, None])
+def test_an_address_that_is_not_verified_links_to_nobody(
+    db: Database, provider: Liar, visit: Any, verified: Any
+) -> None:
+    assert visit(lambda visitor: visitor.log_in()).status_code == 303
+    with db.transaction() as session:
+        session.execute(PORTAL_SESSIONS.delete())
+    # The same address, said by a login that was never seen.
+    provider.change = lambda claims: claims | {"sub": "a stranger", "email_verified": verified}
+    refused(db, visit(lambda visitor: visitor.log_in()))
+    with db.reading() as session:
+        assert session.execute(select(func.count()).select_from(LOGINS)).scalar_one() == 1
+
+
+def test_an_address_that_changes_at_the_provider_makes_nobody_somebody_else(
+    db: Database, provider: Liar, visit: Any
+) -> None:
+    """Whoever was seen is known by the provider's number, whatever address it says now."""
+    assert visit(lambda visitor: visitor.log_in()).status_code == 303
+    invite(db, "acme", "mallory@acme.example", "member")
+    assert visit(lambda visitor: visitor.log_in("mallory@acme.example")).status_code == 303
+    before = {one.person_id: one.role for one in list_members(db, "acme")}
+    provider.change = lambda claims: claims | {"email": "ada@acme.example"}
+    assert visit(lambda visitor: visitor.log_in("mallory@acme.example")).status_code == 303
+    assert {one.person_id: one.role for one in list_members(db, "acme")} == before
+
+
+def test_a_session_is_over_when_nobody_used_it_and_at_its_end_however_used(
+    db: Database, visit: Any, clock: Clock
+) -> None:
+    async def idle(visitor: Visitor) -> list[int]:
+        await visitor.log_in()
+        codes = []
+        for minutes in (29, 29, 31):
+            clock.now += timedelta(minutes=minutes)
+            codes.append((await visitor.portal.get("/t/acme/team")).status_code)
+        return codes
+
+    assert visit(idle, session_idle_minutes=30) == [200, 200, 303]
+
+    async def used(visitor: Visitor) -> list[int]:
+        await visitor.log_in()
+        codes = []
+        for _ in range(5):
+            clock.now += timedelta(minutes=29)
+            codes.append((await visitor.portal.get("/t/acme/team")).status_code)
+        return codes
+
+    assert visit(used, session_idle_minutes=30, session_hours=2) == [200, 200, 200, 200, 303]
+
+
+def test_a_login_takes_a_new_id_and_the_one_before_ends_on_the_server(db: Database, visit: Any) -> None:
+    async def twice(visitor: Visitor) -> None:
+        fixed = {SESSION: "chosen-by-somebody-else"}
+        visitor.portal.cookies.update(fixed)
+        await visitor.log_in()
+        first = visitor.portal.cookies.jar
+        held = [cookie.value for cookie in first if cookie.name == SESSION and cookie.domain]
+        assert "chosen-by-somebody-else" not in held
+        mine = held[-1]
+        visitor.portal.cookies.clear()
+        headers = {"Cookie": f"{SESSION}={mine}"}
+        assert (await visitor.portal.get("/t/acme/team", headers=headers)).status_code == 200
+        foreign = {"Cookie": f"{SESSION}=chosen-by-somebody-else"}
+        assert (await visitor.portal.get("/t/acme/team", headers=foreign)).status_code == 303
+        visitor.portal.cookies.clear()
+        visitor.portal.cookies.set(SESSION, str(mine), domain="localhost.local", path="/")
+        await visitor.log_in()
+        visitor.portal.cookies.clear()
+        assert (await visitor.portal.get("/t/acme/team", headers=headers)).status_code == 303
+
+    visit(twice)
+
+
+def test_who_was_invited_and_then_removed_has_nothing_left_at_the_next_request(db: Database, visit: Any) -> None:
+    invite(db, "acme", "eve@acme.example", "member")
+
+    async def be_removed(visitor: Visitor) -> list[int]:
+        await visitor.log_in()
+        await visitor.log_in("eve@acme.example")
+        codes = [(await visitor.portal.get("/t/acme/team")).status_code]
+        eve = next(one.person_id for one in list_members(db, "acme") if one.role == "member")
+        remove_member(db, "acme", eve)
+        codes.append((await visitor.portal.get("/t/acme/team")).status_code)
+        # Nor by logging in again: the invitation is spent.
+        await visitor.log_in("eve@acme.example")
+        codes.append((await visitor.portal.get("/t/acme/team")).status_code)
+        return codes
+
+    assert visit(be_removed) == [200, 404, 404]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("KAIMON_PORTAL_URL", "https://portal.acme.example"), ("KAIMON_PORTAL_HOST", "0.0.0.0")],
+)
+def test_the_provider_for_development_refuses_a_portal_that_others_reach(tmp_path: Path, name: str, value: str) -> None:
+    kaimon = Path(sys.executable).parent / "kaimon"
+    environment = {**os.environ, "KAIMON_HOME": str(tmp_path), name: value}
+    provider = [sys.executable, "-m", "kaimon.local.provider", "--port", "1"]
+    done = subprocess.run(provider, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "on this machine only" in done.stderr
+    environment["KAIMON_OIDC_ISSUER"] = "http://127.0.0.1:8445"
+    done = subprocess.run(
+        [str(kaimon), "portal", "serve"], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode != 0
+    assert "development provider" in done.stderr
