@@ -20,7 +20,7 @@ HOST: dict[str, Any] = {"os": "debian 12", "kernel": "6.1.0", "arch": "x86_64", 
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
-    "{{ 7*7 }}",
+    "{{ 7777*7777 }}",
     "\u202egnp.exe",
     "'; DROP TABLE--",
 ]
@@ -124,7 +124,7 @@ def test_hostile_names_are_inert_on_every_page(portal: Any, admin: Any) -> None:
             assert "<script" not in page.text
             assert "<img" not in page.text
             assert "\u202e" not in page.text
-            assert ">49<" not in page.text
+            assert "60481729" not in page.text
             policy = page.headers["content-security-policy"]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
