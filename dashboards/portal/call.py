@@ -52,14 +52,14 @@ class Route:
     answer: Callable[[Call], Response]
 
 
-def day_asked(call: Call) -> date:
-    """Return the UTC day that a page is asked for, today if none.
+def day_asked(call: Call, name: str = "day", otherwise: date | None = None) -> date:
+    """Return the UTC day that a page is asked for by `name`; if by none `otherwise`, or today.
 
     Raises:
         Problem: 400, it is no day.
     """
     try:
-        return date.fromisoformat(call.query.get("day", call.now.date().isoformat()))
+        return date.fromisoformat(call.query.get(name) or (otherwise or call.now.date()).isoformat())
     except ValueError as error:
         raise Problem(400, "bad_day", "Not a day", "Write a day as 2026-03-04.") from error
 

@@ -33,17 +33,20 @@ def overview(call: Call) -> Response:
 
 
 def activity(call: Call) -> Response:
-    """Show a day's events, filtered."""
+    """Show events of a day, or of several, filtered."""
     day = day_asked(call)
-    found = rows_of(call.scope, day, call.query, PAGE_ROWS, call.lake)
-    same = {name: value for name, value in call.query.items() if name in ("day", *FILTERS) and value}
+    first = day_asked(call, "from", day)
+    found = rows_of(call.scope, day, call.query, PAGE_ROWS, call.lake, first_day=first)
+    kept = {name: value for name, value in call.query.items() if name in FILTERS and value}
+    same = {"from": first.isoformat(), "day": day.isoformat()} | kept
     more = None if found.cursor is None else urlencode(same | {"after": found.cursor})
-    return call.page("activity.html", day=day, found=found, same=urlencode(same), more=more)
+    return call.page("activity.html", day=day, first=first, found=found, same=urlencode(same), more=more)
 
 
 def activity_csv(call: Call) -> Response:
-    """Hand out a day's events, filtered, as a file."""
-    text = as_csv(rows_of(call.scope, day_asked(call), call.query, CSV_ROWS, call.lake))
+    """Hand out the same events as a file."""
+    day = day_asked(call)
+    text = as_csv(rows_of(call.scope, day, call.query, CSV_ROWS, call.lake, first_day=day_asked(call, "from", day)))
     headers = {"Content-Disposition": 'attachment; filename="activity.csv"'}
     return Response(text, media_type="text/csv", headers=headers)
 

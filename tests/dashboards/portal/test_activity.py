@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -10,7 +11,12 @@ import pytest
 
 from dashboards.portal import activity
 from dashboards.portal.activity import Rows, as_csv, rows_of
-from lake.frames import frame_schema
+from lake.commits import Writer
+from lake.encoding import encode
+from lake.files import put_file
+from lake.frames import frame_schema, to_rows
+from lake.ordering import ORDER
+from lake.sealed import SealedFiles
 from lake.settings import LakeSettings
 
 DAY = date(2026, 3, 4)
@@ -65,7 +71,7 @@ def test_filters_leave_exactly_what_fits(events: pl.DataFrame) -> None:
     assert read({"operation": "delete"}, 100).rows == []
 
 
-@pytest.mark.parametrize("cursor", ["x", "1~2", "a~b~c~d~e"])
+@pytest.mark.parametrize("cursor", ["x", "1~2", "a~b~c~d~e", f"{10**30}~b~c~1~2"])
 def test_what_is_no_cursor_is_refused(events: pl.DataFrame, cursor: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read({"after": cursor}, 10)
@@ -75,3 +81,59 @@ def test_no_cell_of_the_file_is_a_formula(events: pl.DataFrame) -> None:
     text = as_csv(read({}, 100))
     assert text.count("'=cmd") == 20
     assert ",=cmd" not in text
+
+
+def put(day: date, numbers: range, lake: LakeSettings, *, seal: bool) -> None:
+    """Put a day's rows into a real table; every third shares its time with the one before, paths run against time."""
+    values = {pl.String: "x", pl.Date: day, pl.Datetime("us", "UTC"): NOON}
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    told = pl.DataFrame(
+        {
+            "time": [start + timedelta(seconds=number - number % 3 // 2) for number in numbers],
+            "seq": list(numbers),
+            "path": [f"/srv/{999 - number}" for number in numbers],
+        }
+    )
+    frame = told.select(
+        pl.col(name).cast(kind) if name in told.columns else pl.lit(values.get(kind, 1)).cast(kind).alias(name)
+        for name, kind in frame_schema("events").items()
+    )
+    if seal:
+        target = SealedFiles("acme", "events", day, f"s{day:%d}", lake)
+        target.add(to_rows(frame.sort(ORDER), "events"))
+        files = target.close()
+    else:
+        span: Any = (frame.height, frame["time"].min(), frame["time"].max())
+        files = [put_file("acme", "events", day, encode([to_rows(frame, "events")], "events"), span, lake)]
+    Writer("acme", 1, lake).append_files("events", files)
+
+
+@pytest.mark.parametrize("most", [7, 30, 100])
+def test_pages_over_days_hold_every_row_of_them_once_newest_first(tmp_path: Path, most: int) -> None:
+    lake = LakeSettings(home=tmp_path)
+    put(DAY - timedelta(days=4), range(5), lake, seal=True)
+    put(DAY - timedelta(days=3), range(40), lake, seal=True)
+    put(DAY - timedelta(days=1), range(30), lake, seal=False)
+    put(DAY, range(20), lake, seal=False)
+    scope: Any = type("Scope", (), {"tenant_id": "acme"})
+    read_rows: list[dict[str, Any]] = []
+    query: dict[str, str] = {}
+    while True:
+        page = rows_of(scope, DAY, query, most, lake, first_day=DAY - timedelta(days=3))
+        assert len(page.rows) <= most
+        read_rows += page.rows
+        if page.cursor is None:
+            break
+        query = {"after": page.cursor}
+    told = [(row["time"].date(), row["seq"]) for row in read_rows]
+    wanted = [(DAY - timedelta(days=back), seq) for back, rows in ((0, 20), (1, 30), (3, 40)) for seq in range(rows)]
+    assert sorted(told) == sorted(wanted)
+    times = [row["time"] for row in read_rows]
+    assert times == sorted(times, reverse=True)
+
+
+@pytest.mark.parametrize("back", [-1, 31])
+def test_a_span_that_is_none_or_too_long_is_refused(tmp_path: Path, back: int) -> None:
+    scope: Any = type("Scope", (), {"tenant_id": "acme"})
+    with pytest.raises(ValueError, match="at most 31 days"):
+        rows_of(scope, DAY, {}, 10, LakeSettings(home=tmp_path), first_day=DAY - timedelta(days=back))
