@@ -12,7 +12,7 @@ import pyarrow as pa
 from ingest.arrow import read_stream, rows_as_lines
 from ingest.body import declared_bytes, decompress, malformed, too_large
 from ingest.header import BatchHeader, bad_header, read_header
-from ingest.lines import FIRST_LINE, Events, judge, read_lines, read_rows
+from ingest.lines import FIRST_LINE, Events, count_lines, judge, read_lines, read_rows
 from ingest.memory import BatchKey
 from ingest.settings import REJECTED_BYTES, IngestSettings
 from kaimon.base.problems import Problem
@@ -93,7 +93,7 @@ def read_batches(
 def _from_lines(arrived: Arrived, data: bytes, settings: IngestSettings, claim: Callable[[int], None]) -> Batch:
     if not data.endswith(b"\n"):
         raise malformed("the last line has no end" if data else "empty")
-    if (count := data.count(b"\n") - 1) > settings.max_lines:
+    if (count := count_lines(data) - 1) > settings.max_lines:
         raise too_large(f"{count} lines, at most {settings.max_lines}")
     end = data.index(b"\n")
     header = _header(data[:end], arrived, settings)

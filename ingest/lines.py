@@ -26,6 +26,12 @@ class Events:
     sums: Sums
 
 
+def count_lines(data: bytes) -> int:
+    """Return how many newlines there are."""
+    compiled = reader()
+    return data.count(b"\n") if compiled is None else compiled.count_lines(data)
+
+
 def read_lines(data: bytes, start: int, count: int, longest: int) -> Events:
     """Return what the lines of a body hold.
 

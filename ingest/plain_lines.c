@@ -247,6 +247,28 @@ failed:
 	return -1;
 }
 
+/* Returns how many newlines there are. */
+int64_t count_lines(const uint8_t *data, int64_t size)
+{
+	int64_t found = 0;
+
+	while (size > 0) {
+		/* Side by side, which the compiler makes a few instructions of; so few that a byte holds each sum. */
+		uint8_t sums[32] = { 0 };
+		int64_t some = size / 32 < 255 ? size / 32 : 255;
+
+		for (int64_t block = 0; block < some; block++, data += 32)
+			for (int each = 0; each < 32; each++)
+				sums[each] += data[each] == '\n';
+		for (int each = 0; each < 32; each++)
+			found += sums[each];
+		size -= some * 32;
+		for (; some < 255 && size > 0; size--)
+			found += *data++ == '\n';
+	}
+	return found;
+}
+
 /*
  * Reads the `count` lines of `data` from `start` on; it ends in a newline and is less than 2 GiB. `plain` is told of
  * each line whether it is a row of `rows`: its number, its day, then the columns of `rules`. Of more than `most` rows

@@ -72,9 +72,20 @@ class Exact:
         self._libc.malloc.restype = ctypes.c_void_p
         self._libc.malloc.argtypes = (ctypes.c_size_t,)
         self._libc.free.argtypes = (ctypes.c_void_p,)
+        self._counting = self.reader._count_lines
+        self._counting.argtypes = (ctypes.c_void_p, ctypes.c_int64)
+        self.reader._count_lines = self._count
         self._code = self.reader._read_lines
         self._code.argtypes = tuple(ctypes.c_void_p if at == 1 else kind for at, kind in enumerate(self._code.argtypes))
         self.reader._read_lines = self._call
+
+    def _count(self, data: bytes, size: int) -> int:
+        at = self._libc.malloc(size)
+        ctypes.memmove(at, data, size)
+        try:
+            return int(self._counting(at, size))
+        finally:
+            self._libc.free(at)
 
     def _call(self, rules: Any, data: bytes, *rest: Any) -> int:
         at = self._libc.malloc(len(data))
@@ -89,6 +100,8 @@ def try_lines(exact: Exact, rng: random.Random) -> tuple[int, int]:
     """Read a body; return how many lines it had, and how many were plain."""
     body = b"".join(line(rng) + b"\n" for _ in range(rng.choice((1, 2, 9))))
     count = body.count(b"\n")
+    if exact.reader.count_lines(body) != count:
+        raise AssertionError((body, "newlines"))
     rows, plain, sums = exact.reader.read_lines(body, 0, count, LONGEST, 2)
     rows.validate(full=True)
     lines = body.split(b"\n")[:-1]
@@ -122,7 +135,21 @@ def try_columns(exact: Exact, rng: random.Random) -> tuple[int, int]:
 def _odd(name: str, rng: random.Random) -> Any:
     column = _COLUMNS[name]
     if column.kind == "string":
-        return rng.choice((None, "", "x" * 900, "\x85", "\\", "é", "a\nb", '"', *(column.domain or ("/p",))))
+        return rng.choice(
+            (
+                None,
+                "",
+                "x" * 900,
+                "\x85",
+                "\\",
+                "é",
+                "x" * 9 + "\x7f" + "x" * 9,
+                "é" * 9,
+                "a\nb",
+                '"',
+                *(column.domain or ("/p",)),
+            )
+        )
     bits = 31 if column.kind == "int32" else 63
     return rng.choice((None, 0, -1, 2**bits - 1, -(2**bits), 2**40 if bits > 40 else 7))
 

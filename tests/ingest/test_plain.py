@@ -223,6 +223,49 @@ def test_a_long_line_and_lines_of_nothing_are_rejected(wire: ModuleType) -> None
     assert [fault[1] for fault in faults] == ["line_too_long"] + ["malformed_line"] * 20_000
 
 
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 64, 254 * 32, 255 * 32, 255 * 32 + 7, 256 * 32, 40_000])
+def test_newlines_are_counted_as_python_counts_them(size: int) -> None:
+    every, some = b"\n" * size, bytes(random.Random(size).choices(b"\n\r\x8a\x0b\x00\x09", k=size))
+    assert [lines.count_lines(data) for data in (every, some, b"x" * size)] == [size, some.count(b"\n"), 0]
+
+
+@pytest.mark.parametrize("odd", ["\x00", "\x1f", "\\", "\x7f", "\x80", "\x9f"])
+def test_no_column_is_vouched_for_that_holds_an_odd_character_wherever_it_is(wire: ModuleType, odd: str) -> None:
+    compiled, kept = reader(), ' ~"[]!é\U0001f600' + "a" * 12
+    assert compiled is not None
+    for place in range(len(kept) + 1):
+        for path, good in ((kept[:place] + odd + kept[place:], False), (kept[:place] + "é" + kept[place:], True)):
+            events = [wire.event(0), wire.event(1) | {"path": path}, wire.event(2)]
+            found = compiled.vouch(pa.Table.from_pylist(events, EVENT_LINE).to_batches()[0], LONGEST)
+            assert (found is not None) == good, (place, path)
+
+
+@pytest.mark.parametrize("name", ["count", "uid", "inode", "mode_before"])
+def test_no_column_is_vouched_for_that_holds_a_number_out_of_range(wire: ModuleType, name: str) -> None:
+    compiled, field = reader(), EVENT_LINE.field(name)
+    least, most = RANGES[name]
+    smallest, greatest = (-(2**31), 2**31 - 1) if field.type == pa.int32() else (-(2**63), 2**63 - 1)
+    assert compiled is not None
+    for value, good in ((least, True), (most, True), (least - 1, False), (most + 1, False)):
+        if smallest <= value <= greatest:
+            rows = pa.Table.from_pylist([wire.event(0), wire.event(1) | {name: value}, wire.event(2)], EVENT_LINE)
+            assert (compiled.vouch(rows.to_batches()[0], LONGEST) is not None) == good, value
+
+
+def test_what_stands_below_a_null_is_no_number(wire: ModuleType) -> None:
+    compiled, last = reader(), 1_700_000_000_000_009
+    assert compiled is not None
+    events = [wire.event(0) | {"last_time": last}, wire.event(1) | {"last_time": last}]
+    rows = pa.RecordBatch.from_pylist(events, EVENT_LINE)
+    place, kind = rows.schema.get_field_index("last_time"), rows.schema.field("last_time").type
+    values = pa.array([-(2**63), last], kind).buffers()[1]
+    for valid, good in ((b"\x02", True), (b"\x03", False)):
+        columns: list[Any] = list(rows.columns)
+        columns[place] = pa.Array.from_buffers(kind, 2, [pa.py_buffer(valid), values])
+        given = pa.RecordBatch.from_arrays(columns, rows.schema.names)
+        assert (compiled.vouch(given, LONGEST) is not None) == good
+
+
 def test_where_nothing_is_compiled_all_is_judged(wire: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     body = b"".join(line_of(wire.event(seq)) + b"\n" for seq in range(100))
     parts = [pa.RecordBatch.from_pylist([wire.event(seq) for seq in range(100)], schema=EVENT_LINE)]
