@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import signal
 import time
 from collections.abc import Mapping
 from html import escape
@@ -146,11 +147,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve on loopback until Ctrl-C, for the portal that the settings describe.
+    """Serve on loopback until SIGTERM or Ctrl-C, for the portal that the settings describe.
 
     Raises:
         SystemExit: that portal is not on this machine.
     """
+    # Whoever starts it may ignore the signal, which a child would do too.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8445)
     port = parser.parse_args().port
