@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from tenancy.audit import append
 from tenancy.database import Database
@@ -50,9 +50,18 @@ def set_schedule(db: Database, wanted: Schedule) -> None:
 
 def schedules(db: Database) -> list[Schedule]:
     """Return every schedule by which something goes out, by tenant."""
+    return _read(db)
+
+
+def schedule_of(db: Database, tenant_id: str) -> Schedule | None:
+    """Return the schedule by which a tenant's summaries go out, None if none do."""
+    return next(iter(_read(db, SUMMARY_SCHEDULES.c.tenant_id == tenant_id)), None)
+
+
+def _read(db: Database, *where: ColumnElement[bool]) -> list[Schedule]:
     columns = [SUMMARY_SCHEDULES.c[name] for name in ("tenant_id", "daily", "weekly", "time_zone", "hour")]
     with db.reading() as session:
-        rows = session.execute(select(*columns).order_by(SUMMARY_SCHEDULES.c.tenant_id))
+        rows = session.execute(select(*columns).where(*where).order_by(SUMMARY_SCHEDULES.c.tenant_id))
         found = [Schedule(*row) for row in rows]
     return [one for one in found if one.daily or one.weekly]
 

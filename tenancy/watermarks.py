@@ -53,6 +53,14 @@ def note_landed(
         session.execute(upsert)
 
 
+def watermark_of(db: Database, tenant_id: str) -> Watermark | None:
+    """Return one tenant's watermark, None if nothing has landed."""
+    with db.reading() as session:
+        wanted = select_record(Watermark, WATERMARKS).where(WATERMARKS.c.tenant_id == tenant_id)
+        row = session.execute(wanted).first()
+    return None if row is None else Watermark(*row)
+
+
 def watermarks(db: Database) -> dict[str, Watermark]:
     """Return every tenant's watermark."""
     with db.reading() as session:

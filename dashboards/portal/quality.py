@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 
 import polars as pl
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from dashboards.portal.call import Call, Route, day_asked
 from dashboards.portal.scope import TenantScope
 from lake.columns import CAUSES
+from lake.quarantined import still_there
 from lake.reads import scan
 from lake.settings import LakeSettings
 from tenancy import days, watermarks
@@ -22,8 +23,6 @@ from tenancy.watermarks import Watermark
 MOST_HOSTS: Final = 200
 MARKS: Final = {"complete": "●", "partial": "◐", "unknown": "?", "not_monitored": "·"}
 """How an hour's state shows where colour does not."""
-_STAGED: Final = ("node", "segment_seq", "agent_id", "load_id", "batch_seq", "line")
-_MARK: Final = "replayed"
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,13 @@ class HostHours:
     lost: int
     unaccounted: int
 
-    @property
-    def known(self) -> int:
-        """How many of its hours are complete."""
-        return self.states.count("complete")
-
 
 @dataclass(frozen=True)
 class Arrivals:
-    """What arrived on a day: batches by what became of them, rejected lines, and late rows (events of days before)."""
+    """What arrived on a day: batches by what became of them, rejected lines, what is in quarantine by reason.
+
+    `late` are the rows of batches that hold nothing of the day itself.
+    """
 
     outcomes: dict[str, int]
     rejected: int
@@ -83,9 +80,7 @@ def arrivals_of(scope: TenantScope, day: date, lake: LakeSettings) -> Arrivals:
     )
     numbers = sums.collect().row(0, named=True)
     lines = scan(scope.tenant_id, "quarantine", day, day, lake)
-    gone = lines.filter(pl.col("code") == _MARK)
-    there = lines.filter(pl.col("code") != _MARK).join(gone, on=list(_STAGED), how="anti")
-    codes = there.group_by("code").agg(pl.len()).sort("code").collect()
+    codes = still_there(lines).group_by("code").agg(pl.len()).sort("code").collect()
     return Arrivals(dict(outcomes.iter_rows()), int(numbers["rejected"]), int(numbers["late"]), dict(codes.iter_rows()))
 
 
@@ -96,10 +91,9 @@ def checks_of(db: Database, scope: TenantScope, last: date) -> list[DayState]:
     return sorted(mine, key=lambda one: one.day, reverse=True)
 
 
-def freshness_of(db: Database, scope: TenantScope, now: datetime) -> tuple[Watermark | None, float | None]:
-    """Return how far landing has come, and how many seconds ago the newest of it arrived."""
-    mark = watermarks.watermarks(db).get(scope.tenant_id)
-    return mark, None if mark is None else (now - mark.received_at).total_seconds()
+def freshness_of(db: Database, scope: TenantScope) -> Watermark | None:
+    """Return how far landing has come, None if nothing has landed."""
+    return watermarks.watermark_of(db, scope.tenant_id)
 
 
 def reasons(state: DayState) -> str:
@@ -111,7 +105,6 @@ def reasons(state: DayState) -> str:
 def quality(call: Call) -> Response:
     """Show how complete a day is, host by hour, and what the checks said."""
     day = day_asked(call)
-    mark, age = freshness_of(call.db, call.scope, call.now)
     return call.page(
         "quality.html",
         day=day,
@@ -119,8 +112,7 @@ def quality(call: Call) -> Response:
         arrived=arrivals_of(call.scope, day, call.lake),
         checks=checks_of(call.db, call.scope, call.now.date()),
         reasons=reasons,
-        mark=mark,
-        age=age,
+        mark=freshness_of(call.db, call.scope),
         marks=MARKS,
         before=day - timedelta(days=1),
         after=day + timedelta(days=1) if day < call.now.date() else None,

@@ -22,7 +22,7 @@ from lake.reads import scan
 from lake.settings import LakeSettings
 from tenancy.database import Database
 from tenancy.recipients import Recipient, recipients, remove_recipient
-from tenancy.schedules import Schedule, schedules, set_schedule
+from tenancy.schedules import Schedule, schedule_of, set_schedule
 
 SHOWN: Final = 200
 """Revisions that the archive lists; older ones are in the tables."""
@@ -72,11 +72,6 @@ def file_of(scope: TenantScope, wanted: Report, form: str, outbox: Path) -> byte
         return None
 
 
-def schedule_of(db: Database, scope: TenantScope) -> Schedule | None:
-    """Return by which schedule the tenant's summaries are mailed, None if none are."""
-    return next((one for one in schedules(db) if one.tenant_id == scope.tenant_id), None)
-
-
 def recipients_of(db: Database, scope: TenantScope) -> list[Recipient]:
     """Return whom the tenant's summaries are mailed to, or wait for."""
     return [one for one in recipients(db, scope.tenant_id) if one.state in {"pending", "confirmed", "bounced"}]
@@ -87,7 +82,7 @@ def reports(call: Call) -> Response:
     return call.page(
         "reports.html",
         rows=archive_of(call.scope, call.lake),
-        schedule=schedule_of(call.db, call.scope),
+        schedule=schedule_of(call.db, call.scope.tenant_id),
         recipients=recipients_of(call.db, call.scope),
     )
 

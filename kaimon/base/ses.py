@@ -10,7 +10,7 @@ from email.policy import SMTP
 from email.utils import getaddresses
 from typing import Any, Final
 
-from kaimon.base.aws import aws_client, calling
+from kaimon.base.aws import aws_client, calling, surroundings
 from kaimon.base.logs import get_logger
 from kaimon.base.settings import AwsSettings, MailSettings
 
@@ -18,6 +18,7 @@ TAG: Final = "kaimon-recipient"
 """What a mail is marked with, so that a report names whom it is about without an address."""
 _AT_ONCE: Final = 10
 _ROUNDS: Final = 100
+_CLIENTS: Final[dict[tuple[object, ...], Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,15 @@ def send_by_ses(message: EmailMessage, settings: MailSettings, recipient_id: str
     aws = AwsSettings(home=settings.home)
     to = [address for _, address in getaddresses([str(message["To"])])]
     with calling(f"mail through SES in {aws.aws_region}"):
-        aws_client("sesv2", aws).send_email(
-            FromEmailAddress=str(message["From"]), Destination={"ToAddresses": to}, **asked
-        )
+        _client(aws).send_email(FromEmailAddress=str(message["From"]), Destination={"ToAddresses": to}, **asked)
+
+
+def _client(aws: AwsSettings) -> Any:
+    """Return the client that this process keeps: to make one costs more than a mail, and a run sends many."""
+    where = (aws.aws_endpoint_url, *surroundings(aws))
+    if where not in _CLIENTS:
+        _CLIENTS[where] = aws_client("sesv2", aws)
+    return _CLIENTS[where]
 
 
 def reports(settings: MailSettings) -> Iterator[Report]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kaimon.cli.handing import hand_out
 from kaimon.cli.tenant import database
 from kaimon.cli.terminal import inert
-from kaimon.cli.token import TenantOption, moment_of, new_private_file
+from kaimon.cli.token import TenantOption, moment_of
 from tenancy.api_keys import LONGEST, create_api_key, list_api_keys, revoke_api_key
 
 app = typer.Typer(help="Make, list and revoke keys of the portal's API.", no_args_is_help=True)
@@ -27,21 +27,12 @@ def create(
 ) -> None:
     """Make a key and show it, this once."""
     with database() as db:
-        # The file first: a key that nobody could ever read must not be made.
-        file = None if out is None else new_private_file(out)
-        try:
-            record, secret = create_api_key(db, tenant, scope, label, timedelta(days=expires_in_days))
-        except BaseException:
-            if file is not None and out is not None:
-                os.close(file)
-                out.unlink()
-            raise
-    if file is None:
-        print(secret)
-        return
-    with os.fdopen(file, "w") as stream:
-        stream.write(secret + "\n")
-    print(f"key {record.key_id} written to {out}")
+        lifetime = timedelta(days=expires_in_days)
+        hand_out(
+            out,
+            lambda: create_api_key(db, tenant, scope, label, lifetime),
+            lambda record: f"key {record.key_id}",
+        )
 
 
 @app.command("list")

@@ -17,11 +17,11 @@ from kaimon.cli.span import asked_span
 from kaimon.cli.tenant import database
 from kaimon.cli.terminal import inert, write
 from lake.commits import Writer, lease_name
+from lake.quarantined import still_there
 from lake.reads import scan
 from lake.segments import encode_segment, segment_key
 from lake.settings import LakeSettings
 from lake.stores import AlreadyExistsError, open_store
-from pipelines.checks.quarantined import still_there
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.hints import mark_staged

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from ingest.events import Fault, parse_lines
 from kaimon.base.clock import to_micros
 from kaimon.base.escape import unescape
+from lake.quarantined import REPLAYED, still_there
 from lake.segments import BatchRecord, Rejected, rows_of
-from pipelines.checks.quarantined import CONFLICT, REPLAYED, STAGED, still_there
+from pipelines.checks.quarantined import CONFLICT, STAGED
 from pipelines.landing.rules import RULED, judge
 
 MOST: Final = 200_000

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kaimon.cli.handing import hand_out
 from kaimon.cli.tenant import database
 from tenancy.enrollment import EnrollmentToken, create_token, list_tokens, revoke_token
 
@@ -27,22 +27,12 @@ def create(
 ) -> None:
     """Make an enrollment token and show it, this once."""
     with database() as db:
-        # The file first: a token that nobody could ever read must not be made.
-        file = None if out is None else new_private_file(out)
-        try:
-            lifetime = None if expires_in_days is None else timedelta(days=expires_in_days)
-            record, secret = create_token(db, tenant, label, lifetime, max_uses)
-        except BaseException:
-            if file is not None and out is not None:
-                os.close(file)
-                out.unlink()
-            raise
-    if file is None:
-        print(secret)
-        return
-    with os.fdopen(file, "w") as stream:
-        stream.write(secret + "\n")
-    print(f"token {record.token_id} written to {out}")
+        lifetime = None if expires_in_days is None else timedelta(days=expires_in_days)
+        hand_out(
+            out,
+            lambda: create_token(db, tenant, label, lifetime, max_uses),
+            lambda record: f"token {record.token_id}",
+        )
 
 
 @app.command("list")
@@ -66,18 +56,6 @@ def revoke(
     with database() as db:
         ended = revoke_token(db, tenant, token_id)
     print(f"token {token_id} revoked, and {ended} host credential{'' if ended == 1 else 's'} with it")
-
-
-def new_private_file(path: Path) -> int:
-    """Make a file that only its owner may read, and return its descriptor.
-
-    Raises:
-        ValueError: it is there already, or cannot be made.
-    """
-    try:
-        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ValueError(f"cannot make {path}: {error.strerror}") from error
 
 
 def _state(token: EnrollmentToken, now: datetime) -> str:

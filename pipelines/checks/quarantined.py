@@ -8,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from kaimon.base.escape import unescape
+from lake.quarantined import REPLAYED, still_there
 from pipelines.checks.ledger import BATCH
 
 STAGED: Final = [*BATCH, "node", "segment_seq"]
@@ -16,10 +17,6 @@ STAGED: Final = [*BATCH, "node", "segment_seq"]
 CONFLICT: Final = "batch_conflict"
 """The reason landing gives for the lines of a batch whose number had landed with other contents."""
 
-REPLAYED: Final = "replayed"
-"""What a mark says: the line of this place has left quarantine and is in `events`."""
-
-_PLACE: Final = [*STAGED, "line"]
 _NUMBERS: Final = {"cpu": pl.Int32, "seq": pl.Int64, "count": pl.Int64}
 LINES: Final = {
     "agent_id": pl.String,
@@ -29,12 +26,6 @@ LINES: Final = {
     "segment_seq": pl.Int64,
     **_NUMBERS,
 }
-
-
-def still_there(quarantine: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of `quarantine` that are lines, without those that have left it."""
-    left = quarantine.filter(pl.col("code") == REPLAYED)
-    return quarantine.filter(pl.col("code") != REPLAYED).join(left, on=_PLACE, how="anti", maintain_order="left")
 
 
 def released(quarantine: pl.DataFrame) -> pl.DataFrame:

@@ -16,10 +16,10 @@ from kaimon.base.logs import get_logger
 from lake.commits import CommitConflictError, StaleLeaseError, Writer, lease_name
 from lake.encoding import encode
 from lake.files import DataFile, put_file
+from lake.quarantined import REPLAYED
 from lake.segments import Segment, SegmentError
 from lake.settings import LakeSettings
 from lake.stores import Store, open_store
-from pipelines.checks.quarantined import REPLAYED
 from pipelines.clones import alarm_of_clones, find_clones, suspects
 from pipelines.conflicts import alarm_of_conflicts
 from pipelines.landing.hosts import merge_hosts

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from kaimon.base.escape import escape
 from lake.frames import frame_schema
+from lake.quarantined import REPLAYED
 from lake.schema import EVENTS
 from lake.segments import Segment
-from pipelines.checks.quarantined import REPLAYED
 from pipelines.landing.ledger import Identity, Outcome, ledger_rows, outcomes
 from pipelines.landing.rules import AHEAD, BEHIND, judge
 

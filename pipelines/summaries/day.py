@@ -13,8 +13,8 @@ from dashboards.reports.html import render_html
 from dashboards.reports.page import Change, Page
 from dashboards.reports.text import render_text
 from lake.columns import CAUSES
+from lake.quarantined import REPLAYED
 from pipelines.checks.accounting import account, accounting_line
-from pipelines.checks.quarantined import REPLAYED
 from pipelines.clones import find_clones
 from pipelines.frames import conform
 from pipelines.ledger_window import read_window

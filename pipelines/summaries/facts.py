@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from lake.columns import CAUSES
+from lake.quarantined import REPLAYED
 from lake.schema import OPERATIONS
-from pipelines.checks.quarantined import REPLAYED
 from pipelines.findings.rules import SEVERITIES
 from pipelines.summaries.attention import OPEN, matters, over_week, tell
 from pipelines.summaries.blind_spots import known

@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from dashboards.portal import activity
 from dashboards.portal.activity import Rows, as_csv, rows_of
 from lake.commits import Writer
 from lake.encoding import encode
@@ -24,8 +23,8 @@ NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def events(monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
-    """Twenty rows of which many share their time, as rows of several CPUs do."""
+def lake(tmp_path: Path) -> LakeSettings:
+    """Twenty rows in a real table, of which many share their time, as rows of several CPUs do."""
     rows: list[dict[str, Any]] = [
         {
             "time": NOON + timedelta(microseconds=number // 6),
@@ -40,22 +39,22 @@ def events(monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
         }
         for number in range(20)
     ]
-    frame = pl.DataFrame(rows, schema=frame_schema("events"))
-    monkeypatch.setattr(activity, "scan", lambda *_: frame.lazy())
-    return frame
+    lake = LakeSettings(home=tmp_path)
+    write(DAY, pl.DataFrame(rows), lake, seal=False)
+    return lake
 
 
-def read(query: dict[str, str], most: int) -> Rows:
+def read(query: dict[str, str], most: int, lake: LakeSettings) -> Rows:
     scope: Any = type("Scope", (), {"tenant_id": "acme"})
-    return rows_of(scope, DAY, query, most, LakeSettings())
+    return rows_of(scope, DAY, query, most, lake)
 
 
 @pytest.mark.parametrize("most", [1, 3, 7, 20, 21])
-def test_pages_together_hold_every_row_once_newest_first(events: pl.DataFrame, most: int) -> None:
+def test_pages_together_hold_every_row_once_newest_first(lake: LakeSettings, most: int) -> None:
     read_rows: list[dict[str, Any]] = []
     query: dict[str, str] = {}
     while True:
-        page = read(query, most)
+        page = read(query, most, lake)
         read_rows += page.rows
         if page.cursor is None:
             break
@@ -65,35 +64,27 @@ def test_pages_together_hold_every_row_once_newest_first(events: pl.DataFrame, m
     assert times == sorted(times, reverse=True)
 
 
-def test_filters_leave_exactly_what_fits(events: pl.DataFrame) -> None:
-    assert [row["seq"] for row in read({"path": "/etc/"}, 100).rows] == [15, 10, 0, 5]
-    assert {row["seq"] % 2 for row in read({"hostname": "host-1"}, 100).rows} == {1}
-    assert read({"operation": "delete"}, 100).rows == []
+def test_filters_leave_exactly_what_fits(lake: LakeSettings) -> None:
+    assert [row["seq"] for row in read({"path": "/etc/"}, 100, lake).rows] == [15, 10, 0, 5]
+    assert {row["seq"] % 2 for row in read({"hostname": "host-1"}, 100, lake).rows} == {1}
+    assert read({"operation": "delete"}, 100, lake).rows == []
 
 
 @pytest.mark.parametrize("cursor", ["x", "1~2", "a~b~c~d~e", f"{10**30}~b~c~1~2"])
-def test_what_is_no_cursor_is_refused(events: pl.DataFrame, cursor: str) -> None:
+def test_what_is_no_cursor_is_refused(lake: LakeSettings, cursor: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        read({"after": cursor}, 10)
+        read({"after": cursor}, 10, lake)
 
 
-def test_no_cell_of_the_file_is_a_formula(events: pl.DataFrame) -> None:
-    text = as_csv(read({}, 100))
+def test_no_cell_of_the_file_is_a_formula(lake: LakeSettings) -> None:
+    text = as_csv(read({}, 100, lake))
     assert text.count("'=cmd") == 20
     assert ",=cmd" not in text
 
 
-def put(day: date, numbers: range, lake: LakeSettings, *, seal: bool) -> None:
-    """Put a day's rows into a real table; every third shares its time with the one before, paths run against time."""
+def write(day: date, told: pl.DataFrame, lake: LakeSettings, *, seal: bool) -> None:
+    """Put rows into a real table, landed or sealed; columns that are not told hold something."""
     values = {pl.String: "x", pl.Date: day, pl.Datetime("us", "UTC"): NOON}
-    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    told = pl.DataFrame(
-        {
-            "time": [start + timedelta(seconds=number - number % 3 // 2) for number in numbers],
-            "seq": list(numbers),
-            "path": [f"/srv/{999 - number}" for number in numbers],
-        }
-    )
     frame = told.select(
         pl.col(name).cast(kind) if name in told.columns else pl.lit(values.get(kind, 1)).cast(kind).alias(name)
         for name, kind in frame_schema("events").items()
@@ -106,6 +97,19 @@ def put(day: date, numbers: range, lake: LakeSettings, *, seal: bool) -> None:
         span: Any = (frame.height, frame["time"].min(), frame["time"].max())
         files = [put_file("acme", "events", day, encode([to_rows(frame, "events")], "events"), span, lake)]
     Writer("acme", 1, lake).append_files("events", files)
+
+
+def put(day: date, numbers: range, lake: LakeSettings, *, seal: bool) -> None:
+    """Put a day's rows into a real table; every third shares its time with the one before, paths run against time."""
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    told = pl.DataFrame(
+        {
+            "time": [start + timedelta(seconds=number - number % 3 // 2) for number in numbers],
+            "seq": list(numbers),
+            "path": [f"/srv/{999 - number}" for number in numbers],
+        }
+    )
+    write(day, told, lake, seal=seal)
 
 
 @pytest.mark.parametrize("most", [7, 30, 100])
