@@ -85,6 +85,7 @@ PURE_FUNCTIONS = {
     "lake.stores.check_key", "lake.tables.table_place", "lake.clients.polars_options", "lake.sessions.policy",
     "lake.stores.local_folder", "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added",
     "lake.files.StoredFile.removed", "lake.sealed.seal_of", "lake.reads.span_of", "lake.sealed.choose_encodings",
+    "lake.quarantined.still_there",
 }  # fmt: skip
 
 
