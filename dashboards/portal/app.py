@@ -100,7 +100,8 @@ class Portal:
             raise Problem(403, "not_admin", "Only an Admin may do this", "Ask an Admin of your team.")
         name = sessions.name_of(self.db, person) or person
         csrf = csrf_of(request.cookies[SESSION])
-        call = Call(self.db, self.lake, scope, name, csrf, dict(request.query_params), form, self.db.clock())
+        query, now = dict(request.query_params), self.db.clock()
+        call = Call(self.db, self.lake, self.settings, scope, name, csrf, query, form, now)
         origin = request.client.host if request.client else None
         with acting_as(Actor(person, origin, request.state.request_id)):
             try:
@@ -112,10 +113,11 @@ class Portal:
             except ValueError as error:
                 raise Problem(400, "bad_request", "That cannot be done", str(error)) from error
 
-    def login(self) -> Response:
-        """Send the browser to the identity provider."""
+    def login(self, request: Request) -> Response:
+        """Send the browser to the identity provider; by `?anew=1` people say there anew who they are."""
         secret, attempt = sessions.begin_login(self.db)
-        answer = RedirectResponse(self.provider.redirect(attempt), status_code=303)
+        target = self.provider.redirect(attempt, anew="anew" in request.query_params)
+        answer = RedirectResponse(target, status_code=303)
         _keep(answer, LOGIN, secret, int(sessions.ATTEMPT_S))
         return answer
 
@@ -240,13 +242,10 @@ async def _answered(request: Request, portal: Portal, style: bytes) -> Response:
     if path in mailed_links.PAGES:
         request.scope["kaimon_route"] = path
         return await run_in_threadpool(mailed_links.answer, portal.db, request)
-    plain = {("GET", "/"): portal.home, ("GET", "/callback"): portal.callback}
+    plain = {("GET", "/"): portal.home, ("GET", "/login"): portal.login, ("GET", "/callback"): portal.callback}
     if (method, path) in plain:
         request.scope["kaimon_route"] = path
         return await run_in_threadpool(plain[method, path], request)
-    if (method, path) == ("GET", "/login"):
-        request.scope["kaimon_route"] = path
-        return await run_in_threadpool(portal.login)
     if (method, path) == ("POST", "/logout"):
         request.scope["kaimon_route"] = path
         return await run_in_threadpool(portal.logout, request, form)

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dashboards.portal.scope import TenantScope
+from dashboards.portal.settings import PortalSettings
 from dashboards.reports.names import visible
 from kaimon.base.problems import Problem
 from lake.settings import LakeSettings
@@ -26,6 +27,7 @@ class Call:
 
     db: Database
     lake: LakeSettings
+    settings: PortalSettings
     scope: TenantScope
     name: str
     csrf: str

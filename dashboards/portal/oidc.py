@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,12 +46,20 @@ class Provider:
         """Take the settings; the provider is asked when somebody logs in."""
         self._settings = settings
 
-    def redirect(self, attempt: Attempt) -> str:
-        """Return where to send a browser that wants to log in."""
+    def redirect(self, attempt: Attempt, *, anew: bool = False) -> str:
+        """Return where to send a browser that wants to log in.
+
+        Args:
+            attempt: the login that it has begun.
+            anew: ask the provider to have people say who they are, even if it knows this browser.
+        """
         found = self._discovery()
-        extra: dict[str, str] = {"nonce": attempt.nonce}
+        extra: dict[str, str] = {"nonce": attempt.nonce} | ({"prompt": "login"} if anew else {})
         if self._settings.oidc_mfa_acr:
             extra["acr_values"] = " ".join(self._settings.oidc_mfa_acr)
+        if self._settings.oidc_require_mfa and found.get("claims_parameter_supported") is True:
+            # A provider that goes by the letter says how somebody proved themselves only if it is asked.
+            extra["claims"] = json.dumps({"id_token": {"amr": None, "acr": None}})
         with self._client() as client:
             url, _ = client.create_authorization_url(
                 found["authorization_endpoint"], state=attempt.state, code_verifier=attempt.verifier, **extra
@@ -88,13 +97,21 @@ class Provider:
                 exp={"essential": True},
                 sub={"essential": True},
             ).validate(claims)
+            self._judge(claims)
+            said = claims if "email" in claims else self._userinfo(found, token["access_token"], claims["sub"])
         except requests.RequestException as error:
             raise _away() from error
         except (AuthlibBaseError, JoseError, KeyError, ValueError) as error:
             raise refused("the identity provider's answer does not hold") from error
-        return self._judged(claims)
+        email = said.get("email")
+        return Identity(
+            issuer=str(claims["iss"]),
+            subject=str(claims["sub"]),
+            email=email if isinstance(email, str) else None,
+            verified=said.get("email_verified") is True,
+        )
 
-    def _judged(self, claims: dict[str, Any]) -> Identity:
+    def _judge(self, claims: dict[str, Any]) -> None:
         client = self._settings.oidc_client_id
         if claims.get("azp", client) != client:
             raise refused("the answer was made for another application")
@@ -102,13 +119,16 @@ class Provider:
         twice = isinstance(methods, list) and "mfa" in methods
         if self._settings.oidc_require_mfa and not (twice or claims.get("acr") in self._settings.oidc_mfa_acr):
             raise refused("a second factor is required: set one up at your identity provider")
-        email = claims.get("email")
-        return Identity(
-            issuer=str(claims["iss"]),
-            subject=str(claims["sub"]),
-            email=email if isinstance(email, str) else None,
-            verified=claims.get("email_verified") is True,
-        )
+
+    @staticmethod
+    def _userinfo(found: dict[str, Any], access_token: str, subject: Any) -> dict[str, Any]:
+        """Return what the provider says of whoever logged in, for an ID token without address (OpenID Connect, 5.4)."""
+        if "userinfo_endpoint" not in found:
+            return {}
+        said = _document(found["userinfo_endpoint"], {"Authorization": f"Bearer {access_token}"})
+        if said.get("sub") != subject:
+            raise refused("the identity provider's answer does not hold")
+        return said
 
     def _client(self) -> Any:
         settings, secret = self._settings, None
@@ -133,9 +153,9 @@ class Provider:
         return found
 
 
-def _document(url: str) -> dict[str, Any]:
+def _document(url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
     try:
-        answer = requests.get(url, timeout=_TIMEOUT_S, allow_redirects=False)
+        answer = requests.get(url, headers=headers, timeout=_TIMEOUT_S, allow_redirects=False)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
     except (requests.RequestException, ValueError) as error:

@@ -30,6 +30,11 @@ class PortalSettings(HomeSettings):
         "`tls/` in the home.",
     )
     portal_tls_key: Path | None = Field(default=None, description="Its private key: PEM, PKCS#8, not encrypted.")
+    ingest_url: str = Field(
+        default="https://localhost:8443",
+        pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
+        description="Address of ingest as hosts know it, without a path; the line that the page Hosts shows names it.",
+    )
     oidc_issuer: str | None = Field(
         default=None,
         description="The identity provider's issuer (OpenID Connect), by `https`; only a portal on this machine may "

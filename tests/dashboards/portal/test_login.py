@@ -44,6 +44,12 @@ class Liar(Provider):
 
     change: Callable[[dict[str, Any]], dict[str, Any]] = staticmethod(lambda claims: claims)
     write: Callable[[dict[str, Any]], str] | None = None
+    userinfo: dict[str, Any] | None = None
+    published: dict[str, Any] = {}  # noqa: RUF012 - each provider is given its own
+
+    def discovery(self) -> dict[str, Any]:
+        there = {} if self.userinfo is None else {"userinfo_endpoint": f"{self.issuer}/userinfo"}
+        return super().discovery() | there | self.published
 
     def swap(self, form: Any) -> dict[str, Any] | None:
         found = super().swap(form)
@@ -51,13 +57,27 @@ class Liar(Provider):
             return None
         claims = self.change(dict(jwt.decode(found["id_token"], self.key).claims))
         token = jwt.encode({"alg": "RS256", "kid": self.key.kid}, claims, self.key)
+        self.access_token = found["access_token"]
         return found | {"id_token": token if self.write is None else self.write(claims)}
+
+
+class Answering(_Handler):
+    """Also says who a bearer of an access token is, for a provider that does."""
+
+    def do_GET(self) -> None:  # noqa: N802 - the base class's
+        provider: Any = self.provider
+        if self.path != "/userinfo":
+            super().do_GET()
+        elif self.headers["Authorization"] == f"Bearer {provider.access_token}":
+            self._json(200, provider.userinfo)
+        else:
+            self._json(401, {"error": "invalid_token"})
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, Callable[[Provider], None]]]:
     """Serve whatever provider a test names, on one port."""
-    handler: Any = type("Handler", (_Handler,), {})
+    handler: Any = type("Handler", (Answering,), {})
     http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=http.serve_forever)
     thread.start()
@@ -293,6 +313,47 @@ def test_an_address_that_is_not_verified_links_to_nobody(
     refused(db, visit(lambda visitor: visitor.log_in()))
     with db.reading() as session:
         assert session.execute(select(func.count()).select_from(LOGINS)).scalar_one() == 1
+
+
+def thin(claims: dict[str, Any]) -> dict[str, Any]:
+    """What a provider that goes by the letter writes into the ID token when it hands out an access token too."""
+    return {key: value for key, value in claims.items() if key not in {"email", "email_verified"}}
+
+
+def test_an_address_that_only_userinfo_tells_counts_if_it_is_verified_and_the_same_persons(
+    db: Database, provider: Liar, visit: Any
+) -> None:
+    provider.change = thin
+    refused(db, visit(lambda visitor: visitor.log_in()))  # nobody says an address
+    sub = hashlib.sha256(b"ada@acme.example").hexdigest()[:24]
+    said = {"sub": sub, "email": "ada@acme.example", "email_verified": True}
+    for wrong in (said | {"sub": "another"}, said | {"email_verified": False}, {"sub": sub}, {}):
+        provider.userinfo = wrong
+        refused(db, visit(lambda visitor: visitor.log_in()))
+    provider.userinfo = said
+    assert visit(lambda visitor: visitor.log_in()).status_code == 303
+    assert [one.name for one in list_members(db, "acme")] == ["ada@acme.example"]
+
+
+def test_userinfo_lends_no_verification_to_an_address_in_the_id_token(db: Database, provider: Liar, visit: Any) -> None:
+    provider.change = lambda claims: claims | {"email_verified": False}
+    provider.userinfo = {
+        "sub": hashlib.sha256(b"ada@acme.example").hexdigest()[:24],
+        "email": "ada@acme.example",
+        "email_verified": True,
+    }
+    refused(db, visit(lambda visitor: visitor.log_in()))
+
+
+@pytest.mark.parametrize(("supported", "required"), [(True, True), (True, False), (False, True)])
+def test_how_somebody_proved_themselves_is_asked_for_where_it_matters_and_can_be(
+    provider: Liar, visit: Any, *, supported: bool, required: bool
+) -> None:
+    provider.published = {"claims_parameter_supported": supported}
+    asked = visit(lambda visitor: visitor.begin(), oidc_require_mfa=required)
+    assert ("claims" in asked) is (supported and required)
+    if "claims" in asked:
+        assert json.loads(asked["claims"]) == {"id_token": {"amr": None, "acr": None}}
 
 
 def test_an_address_that_changes_at_the_provider_makes_nobody_somebody_else(

@@ -149,6 +149,16 @@ def test_a_development_provider_cannot_serve_a_portal_that_is_not_on_this_machin
         PortalSettings(portal_url=url, oidc_issuer=issuer)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://ingest.example", "https://ingest.example/v1", "https://$(id)", "https://a b", "https://a;b", "https://"],
+)
+def test_no_address_of_ingest_is_shown_that_a_shell_would_take_otherwise(url: str) -> None:
+    """Whoever adds a host pastes it into a root shell."""
+    with pytest.raises(ValueError, match="ingest_url"):
+        PortalSettings(ingest_url=url)
+
+
 def test_a_day_of_which_nothing_is_known_shows_no_zero_for_it(portal: Any, stranger: Any) -> None:
     page = stranger.get("/t/bolt/?day=2020-01-01").text
     assert "nothing is known" in page

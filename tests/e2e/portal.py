@@ -1,0 +1,330 @@
+"""A portal for real browsers: its process and ingest's, an identity provider that is not ours, headless Chromium."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kaimon.base.tls import ensure_development_tls
+from kaimon.local.processes import Child, Children, wait_for
+from kaimon.local.stack import AGENT, BINARIES, Local, free_port, listens
+from tenancy.database import Database, open_database
+from tenancy.settings import TenancySettings
+from tenancy.tenants import create_tenant
+
+ROOT = Path(__file__).resolve().parents[2]
+WEB = ROOT / "tests" / "web"
+TENANT = "acme"
+GOLD = "urn:example:two-factors"
+SLOW_MS = 30_000
+"""How long a page may take: the machine may be busy."""
+
+
+def missing() -> str | None:
+    """Return why none of this can run here, None if it can."""
+    for tool in ("node", "chromium"):
+        if shutil.which(tool) is None:
+            return f"needs {tool}"
+    if not (WEB / "node_modules" / "oidc-provider").is_dir():
+        return "needs tests/web/node_modules (script/bootstrap test)"
+    return None
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody the provider knows; `totp` is the secret of their second factor, None if they have none."""
+
+    email: str
+    verified: bool = True
+    totp: bytes | None = field(default_factory=lambda: secrets.token_bytes(20))
+    amr: tuple[str, ...] = ("pwd", "otp", "mfa")
+    acr: str | None = None
+
+    def code(self) -> str:
+        """Return what their authenticator shows now (RFC 6238)."""
+        assert self.totp is not None
+        digest = hmac.digest(self.totp, struct.pack(">Q", int(time.time()) // 30), "sha1")
+        (number,) = struct.unpack_from(">I", digest, digest[-1] & 15)
+        return f"{(number & 0x7FFFFFFF) % 1_000_000:06}"
+
+    def wrong_code(self) -> str:
+        """Return a code that their authenticator shows neither now nor soon after, in all likelihood."""
+        return f"{(int(self.code()) + 1) % 1_000_000:06}"
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the provider is told."""
+        return {
+            "sub": hashlib.sha256(self.email.encode()).hexdigest()[:24],
+            "verified": self.verified,
+            "totp": None if self.totp is None else self.totp.hex(),
+            "amr": list(self.amr),
+            "acr": self.acr,
+        }
+
+
+ADA = Account("ada@acme.example")
+MAX = Account("max@acme.example", amr=("otp",), acr=GOLD)
+"""His provider vouches for the second factor by `acr` alone."""
+PIA = Account("pia@acme.example", totp=None, amr=("pwd",))
+EVE = Account("eve@acme.example", verified=False)
+PEOPLE = (ADA, MAX, PIA, EVE)
+
+
+class Person:
+    """One person's browser, and what they do in it."""
+
+    def __init__(self, context: Any, url: str) -> None:
+        self.context, self.url = context, url
+        context.set_default_timeout(SLOW_MS)
+        self.page = context.new_page()
+
+    def begin(self, account: Account) -> None:
+        """Go from the portal's first page to the provider, and say who one is there."""
+        self.page.goto(self.url)
+        self.page.get_by_role("link", name="Log in").click()
+        self.page.get_by_label("E-mail address").fill(account.email)
+        self.next()
+
+    def next(self) -> None:
+        """Go on at the provider."""
+        self.page.get_by_role("button", name="Continue").click()
+
+    def prove(self, code: str) -> None:
+        """Type the second factor's code at the provider."""
+        self.page.get_by_label("Code").fill(code)
+        self.next()
+
+    def log_in(self, account: Account) -> None:
+        """Log in with all that the account has."""
+        self.begin(account)
+        if account.totp is not None:
+            self.prove(account.code())
+
+    def open(self, page: str, status: int = 200) -> None:
+        """Open a page of the tenant by its address."""
+        answer = self.page.goto(f"{self.url}/t/{TENANT}/{page}")
+        assert answer.status == status, self.text()
+
+    def follow(self, name: str) -> None:
+        """Go to a page by the menu."""
+        self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        self.page.get_by_role("heading", level=1).wait_for()
+
+    def row(self, text: str) -> Any:
+        """Return the table's row with this text."""
+        return self.page.get_by_role("row").filter(has_text=text)
+
+    def heading(self) -> str:
+        return str(self.page.get_by_role("heading", level=1).inner_text())
+
+    def text(self) -> str:
+        return str(self.page.locator("body").inner_text())
+
+    def session(self) -> str | None:
+        """Return the id of the session that this browser holds."""
+        kept = [one["value"] for one in self.context.cookies() if one["name"] == "__Host-kaimon"]
+        return kept[0] if kept else None
+
+
+@dataclass
+class World:
+    """All of it, up."""
+
+    local: Local
+    url: str
+    issuer: str
+    db: Database
+    children: Children
+    browser: Any
+    contexts: list[Any] = field(default_factory=list)
+
+    def person(self) -> Person:
+        """Return somebody with a browser of their own."""
+        self.contexts.append(self.browser.new_context())
+        return Person(self.contexts[-1], self.url)
+
+    def leave(self) -> None:
+        """Close every browser window."""
+        while self.contexts:
+            self.contexts.pop().close()
+
+    def kaimon(self, *arguments: str) -> str:
+        """Run `kaimon` as the operator does."""
+        done = subprocess.run(
+            [str(BINARIES / "kaimon"), *arguments],
+            env={**os.environ, **self.local.environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def said(self, name: str) -> list[dict[str, Any]]:
+        """Return what one of our own processes logged, a line each."""
+        lines = (self.local.home / "logs" / f"{name}.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def _portal(world: World, settings: dict[str, str]) -> Child:
+    environment = world.local.environment | {
+        "KAIMON_PORTAL_PORT": world.url.rpartition(":")[2],
+        "KAIMON_PORTAL_URL": world.url,
+        "KAIMON_INGEST_URL": world.local.ingest_url,
+        "KAIMON_OIDC_ISSUER": world.issuer,
+        **settings,
+    }
+    return world.children.start("portal", [BINARIES / "kaimon", "portal", "serve"], environment)
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[World]:
+    """Start all of it; the tenant has no member yet."""
+    from playwright.sync_api import sync_playwright
+
+    local = Local(folder / "home", free_port())
+    local.prepare()
+    url, issuer = f"https://localhost:{free_port()}", f"http://127.0.0.1:{free_port()}"
+    secret = secrets.token_urlsafe(32)
+    known = folder / "provider.json"
+    known.write_text(
+        json.dumps(
+            {
+                "port": int(issuer.rpartition(":")[2]),
+                "client_id": "kaimon",
+                "client_secret": secret,
+                "redirect_uri": f"{url}/callback",
+                "accounts": {one.email: one.settings() for one in PEOPLE},
+            }
+        )
+    )
+    db = open_database(TenancySettings(home=local.home))
+    create_tenant(db, TENANT, subscription="active")
+    try:
+        with Children(local.home / "logs") as children, sync_playwright() as playwright:
+            world = World(local, url, issuer, db, children, None)
+            children.start("provider", ["node", WEB / "provider.mjs", known])
+            _portal(
+                world,
+                {
+                    "KAIMON_OIDC_CLIENT_SECRET": secret,
+                    "KAIMON_OIDC_REQUIRE_MFA": "true",
+                    "KAIMON_OIDC_MFA_ACR": json.dumps([GOLD]),
+                },
+            )
+            local.start_ingest(children)
+            for address in (url, issuer):
+                port = int(address.rpartition(":")[2])
+                wait_for(f"{address} to be served", lambda port=port: listens(port), 60, children)
+            world.browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=_flags(local.home), env=_quiet()
+            )
+            try:
+                yield world
+            finally:
+                world.leave()
+                world.browser.close()
+    finally:
+        db.close()
+
+
+def _flags(home: Path) -> list[str]:
+    # The browser trusts this one certificate and no other, as one that knows the development authority would.
+    leaf = x509.load_pem_x509_certificate(ensure_development_tls(home).certificate.read_bytes())
+    spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
+    return [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        f"--ignore-certificate-errors-spki-list={pin}",
+    ]
+
+
+def _quiet() -> dict[str, str | float | bool]:
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+
+
+@dataclass(frozen=True)
+class Host:
+    """A tree on which the agent is installed as on a machine of its own."""
+
+    root: Path
+
+    def install(self, line: str, release: Path, token: str, *more: str | Path) -> str:
+        """Run the line that the portal shows as somebody at a terminal does; return all that the terminal showed."""
+        terminal, theirs = os.openpty()
+        words = [str(word) for word in ("--root", self.root, *more)]
+        command = ["setsid", "-c", "-w", "sh", "-c", f'{line} "$@"', "sh", *words]
+        process = subprocess.Popen(command, cwd=release, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown, answered = b"", False
+        while part := _read(terminal):
+            shown += part
+            if not answered and b"Enrollment token" in shown:
+                os.write(terminal, token.encode() + b"\n")
+                answered = True
+        os.close(terminal)
+        assert process.wait(60) == 0, shown.decode()
+        assert answered, shown.decode()
+        return shown.decode()
+
+    def start(self, children: Children, watched: Path) -> Child:
+        """Start what was installed, watching one folder; wait until it captures."""
+        state = self.root / "var/lib/kaimon-agent"
+        command: Sequence[str | Path] = [
+            self.root / "usr/local/bin/kaimon-agent", "run", "--config", self.root / "etc/kaimon/agent.yaml",
+            "--state-dir", state, "--ca", self.root / "etc/kaimon/ca.pem", "--include", watched,
+            "--cut-interval", "200ms", "--heartbeat", "1s", "--auth-retry", "500ms", "--collapse-window", "0",
+        ]  # fmt: skip
+        child = children.start("agent", command)
+        wait_for("the agent to capture", lambda: "capturing" in child.log.read_text(errors="replace"), 60, children)
+        return child
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how a terminal says that nobody is at its other end any more
+        return b""
+
+
+def make_release(folder: Path) -> Path:
+    """Make what `install.sh` needs of a release, of the agent that is built here, signed; return the public key."""
+    folder.mkdir()
+    key, public = folder.parent / "release.key", folder.parent / "release.pub"
+    openssl = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", key]
+    subprocess.run(openssl, check=True, capture_output=True)
+    subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True, capture_output=True)
+    arch = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    shutil.copy(AGENT, folder / f"kaimon-agent-0-linux-{arch}")
+    for name in ("agent.yaml", "kaimon-agent.service", "install.sh"):
+        shutil.copy(ROOT / "deploy" / "agent" / name, folder)
+    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in sorted(folder.iterdir())]
+    (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    sign = ["openssl", "pkeyutl", "-sign", "-rawin", "-inkey", key]
+    sign += ["-in", folder / "SHA256SUMS", "-out", folder / "SHA256SUMS.sig"]
+    subprocess.run(sign, check=True, capture_output=True)
+    return public
+
+
+def looks_like_a_token(text: str) -> bool:
+    """Say whether a token stands in a text."""
+    return re.search(r"kmn_enr_[0-9A-Za-z]{38}", text) is not None
