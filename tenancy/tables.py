@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import JSON, BigInteger, Column, Date, Float, ForeignKey, Index, Integer, String, Table, Text
 
-from tenancy import api_tables, people_tables, summary_tables  # noqa: F401 - their tables belong to the schema
+from tenancy import api_tables, billing_tables, people_tables, summary_tables  # noqa: F401 - their tables belong to the schema
 from tenancy.metadata import METADATA, UtcDateTime
 
 SCHEMA: Final = METADATA

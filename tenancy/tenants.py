@@ -114,16 +114,28 @@ def set_subscription(db: Database, tenant_id: str, state: str | None = None, **t
         ValueError: no such tenant or state, a date that its state has no use for, or a trial that is over.
     """
     with db.transaction() as session:
-        mine = TENANTS.c.tenant_id == tenant_id
-        # FOR UPDATE: two who change different terms at once must not undo each other's.
-        found = session.execute(select(*COLUMNS).where(mine).with_for_update()).first()
-        if found is None:
-            raise ValueError(f"there is no tenant {tenant_id!r}")
-        _refuse_erased(session, tenant_id)
-        agreed = _agree(found._asdict(), state or found.subscription, terms, db.clock(), db.settings)
-        session.execute(update(TENANTS).where(mine).values(agreed))
-        append(db, session, tenant_id, "subscription.change", tenant_id, **_told(agreed))
-        bump_epoch(session)
+        change_subscription(db, session, tenant_id, state, terms)
+
+
+def change_subscription(  # noqa: PLR0917 - a transaction, and what to do in it
+    db: Database, session: Session, tenant_id: str, state: str | None, terms: Terms, because: str | None = None
+) -> None:
+    """Do as `set_subscription` in a transaction of the caller's; `because` is the id of what it was done for.
+
+    Raises:
+        ValueError: as there.
+    """
+    mine = TENANTS.c.tenant_id == tenant_id
+    # FOR UPDATE: two who change different terms at once must not undo each other's.
+    found = session.execute(select(*COLUMNS).where(mine).with_for_update()).first()
+    if found is None:
+        raise ValueError(f"there is no tenant {tenant_id!r}")
+    _refuse_erased(session, tenant_id)
+    agreed = _agree(found._asdict(), state or found.subscription, terms, db.clock(), db.settings)
+    session.execute(update(TENANTS).where(mine).values(agreed))
+    reason = {} if because is None else {"because": because}
+    append(db, session, tenant_id, "subscription.change", tenant_id, **_told(agreed), **reason)
+    bump_epoch(session)
 
 
 def _refuse_erased(session: Session, tenant_id: str) -> None:

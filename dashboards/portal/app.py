@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,13 +17,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from dashboards.portal import mailed_links
+from dashboards.portal import mailed_links, stripe_webhook
 from dashboards.portal.api.edge import Api
 from dashboards.portal.call import Call, Route, csrf_of, html
 from dashboards.portal.oidc import Provider, refused
 from dashboards.portal.pages import ROUTES
+from dashboards.portal.processor import Processor
 from dashboards.portal.scope import scope_for
-from dashboards.portal.settings import PortalSettings
+from dashboards.portal.settings import PortalSettings, StripeSettings
 from kaimon.base.access import OK, Access, report
 from kaimon.base.acting import Actor, acting_as
 from kaimon.base.clock import Clock, utc_now
@@ -61,6 +62,7 @@ class Portal:
         """Take an open control database."""
         self.settings, self.db = settings, db
         self.lake, self.provider = LakeSettings(home=settings.home), Provider(settings)
+        self.processor = Processor(StripeSettings(home=settings.home))
         self.idle = timedelta(minutes=settings.session_idle_minutes)
         self.longest = timedelta(hours=settings.session_hours)
 
@@ -189,7 +191,11 @@ def create_app(settings: PortalSettings | None = None, clock: Clock = utc_now) -
         try:
             answer = await _answered(request, app.state.portal, style)
         except Problem as problem:
-            code, answer = problem.code, html("problem.html", problem.status, problem=problem)
+            code = problem.code
+            if path == stripe_webhook.PATH:
+                answer = stripe_webhook.refusal(problem, request.state.request_id)
+            else:
+                answer = html("problem.html", problem.status, problem=problem)
         except Exception:  # noqa: BLE001 - the edge: logged here, once
             get_logger(__name__).exception("page_failed", request_id=request.state.request_id)
             broken = Problem(500, "internal", "Something went wrong", f"Tell us {request.state.request_id}.")
@@ -236,19 +242,24 @@ def create_app(settings: PortalSettings | None = None, clock: Clock = utc_now) -
 
 async def _answered(request: Request, portal: Portal, style: bytes) -> Response:
     path, method = request.scope["path"], request.method
+    if (method, path) == ("POST", stripe_webhook.PATH):
+        request.scope["kaimon_route"] = path
+        return await stripe_webhook.answer(portal.db, portal.processor, request)
     form = await _form(request) if method == "POST" else {}
     if (method, path) == ("GET", "/portal.css"):
         return Response(style, media_type="text/css")
     if path in mailed_links.PAGES:
         request.scope["kaimon_route"] = path
         return await run_in_threadpool(mailed_links.answer, portal.db, request)
-    plain = {("GET", "/"): portal.home, ("GET", "/login"): portal.login, ("GET", "/callback"): portal.callback}
+    plain: dict[tuple[str, str], Callable[[Request], Response]] = {
+        ("GET", "/"): portal.home,
+        ("GET", "/login"): portal.login,
+        ("GET", "/callback"): portal.callback,
+        ("POST", "/logout"): lambda asked: portal.logout(asked, form),
+    }
     if (method, path) in plain:
         request.scope["kaimon_route"] = path
         return await run_in_threadpool(plain[method, path], request)
-    if (method, path) == ("POST", "/logout"):
-        request.scope["kaimon_route"] = path
-        return await run_in_threadpool(portal.logout, request, form)
     first, _, rest = path.removeprefix("/t/").partition("/")
     for route in ROUTES:
         if path.startswith("/t/") and (route.method, route.path) == (method, rest):

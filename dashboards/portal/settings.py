@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from kaimon.base.regions import require_https_or_here
 from kaimon.base.settings import HomeSettings
@@ -92,3 +92,42 @@ class PortalSettings(HomeSettings):
     def callback(self) -> str:
         """Where the provider sends people back to."""
         return f"{self.portal_url}/callback"
+
+
+class StripeSettings(HomeSettings):
+    """The payment processor: what it signs its events with, and what the portal asks it."""
+
+    stripe_webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="What Stripe signs its events with (`whsec_…`), or a reference to a secret that holds it: "
+        "`aws-secret:NAME` or `aws-secret:NAME#FIELD`. Several, separated by commas, while one takes the place of "
+        "another. Without it `/stripe/events` is not there.",
+    )
+    stripe_api_key: SecretStr | None = Field(
+        default=None,
+        description="The key that the portal asks Stripe with (a restricted one, `rk_…`), or a reference to one. "
+        "Without it nobody can subscribe in the portal, and no invoice is shown.",
+    )
+    stripe_mode: Literal["live", "test"] = Field(
+        default="live", description="Events and keys of the other mode are refused: what is a test there pays nothing."
+    )
+    stripe_price: str | None = Field(
+        default=None, description="Id of the price (`price_…`) that a tenant subscribes to; without it none can."
+    )
+    stripe_api_url: str | None = Field(
+        default=None,
+        description="Address of Stripe's API if not its public one: a proxy by `https`, or a stand-in on this machine.",
+    )
+    stripe_pages: list[str] = Field(
+        default=["https://checkout.stripe.com", "https://billing.stripe.com", "https://invoice.stripe.com"],
+        description="Origins of Stripe's pages, as a JSON list; the portal sends nobody, and links, anywhere else.",
+    )
+    stripe_timeout_s: float = Field(default=5.0, gt=0, description="Seconds that a page waits for Stripe.")
+    stripe_tolerance_s: int = Field(
+        default=300, ge=1, le=3600, description="Seconds after which the signature of an event is too old."
+    )
+
+    @field_validator("stripe_api_url")
+    @classmethod
+    def _safe_on_its_way(cls, url: str | None) -> str | None:
+        return url and require_https_or_here(url).rstrip("/")

@@ -9,10 +9,14 @@ from typing import Any, Final
 
 TOKEN_PATTERN: Final = re.compile(r"kmn_(enr|hst|api)_[0-9A-Za-z]{4,}")
 """Matches our tokens, whole or cut short. `kmn_` + kind + 32 base62 + 6 base62 of CRC32."""
+_STRIPE: Final = re.compile(r"(?<![0-9A-Za-z])([rs]k_live|[rs]k_test|whsec)_[0-9A-Za-z]{4,}")
 
 
 def redact(text: str) -> str:
-    """Return `text` with every token replaced by its kind: `kmn_hst_[redacted]`."""
+    """Return `text` with every token, and every key of Stripe's, replaced by its kind: `kmn_hst_[redacted]`."""
+    # Nearly no line holds one, and the pattern takes twenty times as long as looking for its words.
+    if "k_live_" in text or "k_test_" in text or "whsec_" in text:
+        text = _STRIPE.sub(r"\1_[redacted]", text)
     return TOKEN_PATTERN.sub(lambda found: f"kmn_{found[1]}_[redacted]", text)
 
 

@@ -107,6 +107,30 @@ def subscription(  # noqa: PLR0917 - a command's options
 
 
 @app.command()
+def billing(
+    tenant_id: Annotated[str, typer.Argument(help="The tenant.", metavar="ID")],
+    customer: Annotated[str | None, typer.Option(help="Which customer of Stripe's it is: cus_….")] = None,
+) -> None:
+    """Show which customer of Stripe's a tenant is, in KAIMON_STRIPE_MODE, or say so, while it has no subscription."""
+    from dashboards.portal.settings import StripeSettings
+    from tenancy.billing import customer_of, link_customer
+
+    mode = StripeSettings().stripe_mode
+    with database() as db:
+        if get_tenant(db, tenant_id) is None:
+            raise ValueError(f"there is no tenant {tenant_id!r}")
+        if customer is not None:
+            link_customer(db, tenant_id, customer, live=mode == "live", instead=True)
+        found = customer_of(db, tenant_id, live=mode == "live")
+        if customer is not None and found is not None and found.customer_id != customer:
+            raise ValueError(f"tenant {tenant_id!r} has a subscription as customer {found.customer_id!r}")
+    if found is None:
+        print(f"tenant {tenant_id} is no customer ({mode})")
+    else:
+        print(f"tenant {tenant_id} is {found.customer_id} ({mode}), {found.status or 'nothing heard of it yet'}")
+
+
+@app.command()
 def retention(
     tenant_id: Annotated[str, typer.Argument(help="The tenant.", metavar="ID")],
     days: Annotated[str | None, typer.Option(help="Whole days before today that are kept, or `all`.")] = None,

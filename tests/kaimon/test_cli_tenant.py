@@ -103,3 +103,27 @@ def test_a_subscription_changes_as_it_was_told_or_not_at_all(run: Callable[..., 
         assert (failed.exit_code, failed.stdout) == (2, "")
         assert complaint in failed.stderr
         assert failed.stderr.count("\n") == 1
+
+
+def test_which_customer_a_tenant_is_can_be_said_until_it_has_a_subscription(run: Callable[..., Result]) -> None:
+    from dataclasses import replace
+
+    from tenancy.billing import Notice, hear
+    from tenancy.database import open_database
+
+    run(app, "create", "acme")
+    run(app, "create", "bolt")
+    assert run(app, "billing", "acme").stdout == "tenant acme is no customer (live)\n"
+    for customer in ("cus_1", "cus_2"):
+        shown = run(app, "billing", "acme", "--customer", customer)
+        assert shown.stdout == f"tenant acme is {customer} (live), nothing heard of it yet\n"
+    assert "another tenant's" in run(app, "billing", "bolt", "--customer", "cus_2").stderr
+    db = open_database()
+    told = Notice("evt_1", "customer.subscription.updated", db.clock(), "cus_2", "sub_1", "active", db.clock())
+    hear(db, told)
+    refused = run(app, "billing", "acme", "--customer", "cus_3")
+    assert (refused.exit_code, refused.stderr) == (2, "error: tenant 'acme' has a subscription as customer 'cus_2'\n")
+    hear(db, replace(told, event_id="evt_2", kind="customer.subscription.deleted", status="canceled"))
+    db.close()
+    assert run(app, "billing", "acme").stdout == "tenant acme is cus_2 (live), canceled\n"
+    assert run(app, "billing", "acme", "--customer", "cus_3").exit_code == 0

@@ -19,6 +19,15 @@ def test_a_token_becomes_its_kind(kind: str) -> None:
     assert redact(f"Bearer kmn_{kind}_{SECRET}, thanks") == f"Bearer kmn_{kind}_[redacted], thanks"
 
 
+@pytest.mark.parametrize("kind", ["sk_live", "sk_test", "rk_live", "rk_test", "whsec"])
+def test_a_key_of_the_payment_processors_becomes_its_kind(kind: str) -> None:
+    assert redact(f"key={kind}_{SECRET}, thanks") == f"key={kind}_[redacted], thanks"
+
+
+def test_a_name_that_only_ends_as_such_a_key_begins_is_left_alone() -> None:
+    assert redact("/srv/disk_test_file1 whsec_abc") == "/srv/disk_test_file1 whsec_abc"
+
+
 @given(before=st.text(), after=st.text(), cut=st.integers(4, 38))
 def test_a_token_is_found_whole_or_cut_in_any_surroundings(before: str, after: str, cut: int) -> None:
     cleaned = redact(f"{before}kmn_hst_{SECRET[:cut]}{after}")
