@@ -325,6 +325,15 @@ def make_release(folder: Path) -> Path:
     return public
 
 
+def attempts(what: str, seconds: float = 60) -> Iterator[None]:
+    """Let a test try again until it breaks off; fail after a while."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(0.2)
+    raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
+
+
 def looks_like_a_token(text: str) -> bool:
     """Say whether a token stands in a text."""
     return re.search(r"kmn_enr_[0-9A-Za-z]{38}", text) is not None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import pwd
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -83,3 +88,117 @@ def test_who_has_no_verified_address_is_refused(world: Any, portal: Any) -> None
     assert eve.heading() == "Login refused"
     assert "does not vouch for the e-mail address" in eve.text()
     assert eve.session() is None
+
+
+@pytest.fixture
+def ada(world: Any, portal: Any) -> Any:
+    """The tenant's first Admin, logged in."""
+    person = world.person()
+    person.log_in(portal.ADA)
+    person.page.wait_for_url(f"{world.url}/t/{portal.TENANT}/")
+    return person
+
+
+@pytest.fixture
+def watched() -> Iterator[Path]:
+    """A folder whose name is short enough for the page to show it whole."""
+    with tempfile.TemporaryDirectory(prefix="kaimon-") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("capturing")
+def test_a_host_is_added_as_the_pages_say_its_event_shows_and_a_revoked_token_ends_it(
+    world: Any, ada: Any, portal: Any, tmp_path: Path, watched: Path
+) -> None:
+    machine = os.uname().nodename
+    ada.follow("Hosts")
+    line = ada.page.locator("#install").inner_text()
+    assert line == f"sh install.sh --server {world.local.ingest_url}"
+    ada.page.get_by_role("main").get_by_role("link", name="Tokens").click()
+    ada.page.get_by_label("For").fill("the first host")
+    ada.page.get_by_role("button", name="Make a token").click()
+    token = ada.page.locator("#secret").inner_text()
+    assert portal.looks_like_a_token(token)
+    ada.follow("Tokens")
+    assert not portal.looks_like_a_token(ada.page.content()), "shown once"
+
+    public = portal.make_release(tmp_path / "release")
+    host = portal.Host(tmp_path / "machine")
+    more = ("--ca", world.local.prepare(), "--key", public, "--version", "0")
+    shown = host.install(line, tmp_path / "release", token, *more)
+    assert token not in shown, "the terminal does not show it"
+    ada.follow("Hosts")
+    assert ada.row(machine).filter(has_text="enrolled").count() == 1
+    ada.follow("Tokens")
+    assert [cell.inner_text() for cell in ada.row("the first host").get_by_role("cell").all()][1:4] == [
+        "used up",
+        "1 of 1",
+        "1",
+    ]
+
+    agent = host.start(world.children, watched)
+    deed = watched / "offer <i>2026.txt"
+    subprocess.run(["sh", "-c", 'echo >"$1" && mv "$1" "$1.old"', "sh", deed], check=True)
+    for _ in portal.attempts("the event on Activity"):
+        world.kaimon("land", "--tenant", portal.TENANT)
+        ada.open(f"activity?{urlencode({'path': str(deed), 'operation': 'rename'})}")
+        if ada.row(str(deed)).count():
+            break
+    told = [cell.inner_text() for cell in ada.row(str(deed)).get_by_role("cell").all()][1:]
+    who = pwd.getpwuid(os.getuid()).pw_name
+    assert told == [machine, "rename", f"{deed} → {deed}.old", "mv", who, "1"]
+
+    ada.follow("Tokens")
+    ada.row("the first host").get_by_role("link", name="Revoke…").click()
+    assert "One host enrolled with it." in ada.text()
+    assert machine in ada.page.get_by_role("listitem").all_inner_texts()
+    ada.page.get_by_role("button", name="Revoke it").click()
+    assert "revoked" in ada.row("the first host").inner_text()
+    assert ada.row("the first host").get_by_role("link").count() == 0
+    for _ in portal.attempts("the refusal at the agent"):
+        refusals = [said for said in world.said("agent") if said["msg"] == "not_welcome"]
+        if refusals:
+            break
+    assert refusals[0]["status"] == 401
+    ada.follow("Hosts")
+    assert ada.row(machine).filter(has_text="revoked").count() == 1
+    world.children.stop_one(agent)
+
+
+def test_who_is_invited_joins_by_logging_in_and_who_is_removed_is_out_at_once(
+    world: Any, ada: Any, portal: Any
+) -> None:
+    ada.follow("Team")
+    ada.page.get_by_label("E-mail address").fill(portal.MAX.email)
+    ada.page.get_by_role("button", name="Invite").click()
+    assert "max@acme.example as Member" in ada.page.get_by_role("listitem").filter(has_text="max").inner_text()
+
+    max_ = world.person()
+    max_.log_in(portal.MAX)
+    max_.page.wait_for_url(f"{world.url}/t/{portal.TENANT}/")
+    assert "max@acme.example · Member" in max_.text()
+    max_.follow("Tokens")
+    assert "Only an Admin makes or revokes tokens." in max_.text()
+    max_.open("audit", 403)
+
+    ada.follow("Team")
+    assert "None is open." in ada.text()
+    ada.row(portal.MAX.email).get_by_role("button", name="Make Admin").click()
+    assert ada.row(portal.MAX.email).get_by_role("button", name="Make Member").count() == 1
+    max_.open("audit")
+    assert "max@acme.example · Admin" in max_.text()
+    ada.row(portal.MAX.email).get_by_role("button", name="Make Member").click()
+    max_.open("audit", 403)
+
+    max_.open("activity")
+    ada.row(portal.MAX.email).get_by_role("button", name="Remove").click()
+    assert ada.row(portal.MAX.email).count() == 0
+    max_.page.get_by_role("button", name="Show").click()
+    assert max_.heading() == "Not found"
+    max_.open("", 404)
+    # Nor does logging in again help: the invitation is spent.
+    max_.page.goto(f"{world.url}/login")
+    max_.page.wait_for_url(f"{world.url}/")
+    assert max_.session() is not None
+    max_.open("", 404)
