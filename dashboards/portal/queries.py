@@ -60,7 +60,8 @@ def day_of(scope: TenantScope, day: date, now: datetime, lake: LakeSettings) -> 
     )
     bars: list[HourBar | None] = [None] * 24
     for row in rows.iter_rows(named=True):
-        bars[row.pop("hour").hour] = HourBar(events=row.pop("captured"), **row)
+        hour = row.pop("hour").hour
+        bars[hour] = HourBar(events=row.pop("captured"), **row)
     first = datetime(day.year, day.month, day.day, tzinfo=now.tzinfo)
     known = coverage(scope.tenant_id, first, min(first + timedelta(days=1), max(now, first)), now, lake)
     return Day(day, tuple(bars), int(rows["captured"].sum()) if rows.height else None, known)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlencode
 
 import polars as pl
 
@@ -20,6 +21,7 @@ from kaimon.base.logs import configure_logs
 from kaimon.base.settings import PROJECT_ROOT
 from kaimon.local import recording, show, tables
 from kaimon.local.compare import compare, read_log
+from kaimon.local.portal import ADMIN, Browser, ensure_admin, start_portal
 from kaimon.local.processes import Children, ProcessError, wait_for
 from kaimon.local.relay import Relay, drop_one
 from kaimon.local.stack import Local, close_day, ensure_tenant, free_port, why_no_capture, write_token
@@ -84,6 +86,18 @@ def report(local: Local, expected: pl.DataFrame, marker: str) -> bool:
     return comparison.equal and verdict.holds
 
 
+def look(local: Local, children: Children, marker: str) -> bool:
+    """Log in to the portal as the tenant's Admin, ask for the first marked file, and say whether it is shown."""
+    browser = Browser(local, start_portal(local, children, free_port(), free_port()))
+    browser.log_in(ADMIN)
+    first = tables.marked(local, TENANT, marker).row(0, named=True)
+    asked = urlencode({"day": first["event_day"], "path": first["path"]})
+    page = browser.get(f"/t/{TENANT}/activity?{asked}")
+    shown = "<title>Activity" in page and "<tbody>" in page
+    say(f"      the portal {'shows' if shown else 'does NOT show'} it to an Admin who logged in")
+    return shown
+
+
 def run(home: Path, *, drop: bool) -> int:
     """Run the demo in `home`; return the exit status."""
     started = datetime.now(UTC)
@@ -102,6 +116,7 @@ def run(home: Path, *, drop: bool) -> int:
         database = open_database(TenancySettings(home=home))
         try:
             ensure_tenant(database, TENANT)
+            ensure_admin(database, TENANT)
             token = write_token(database, TENANT, home / "enrollment.token")
         finally:
             database.close()
@@ -123,7 +138,7 @@ def run(home: Path, *, drop: bool) -> int:
             say(f"[5/7] Closing {day}: checks, rollups, facts, summary, delivery")
             if not close_day(local, day):
                 say(f"      the day did not pass; see {home / 'logs' / 'close-day.log'}")
-    passed = report(local, expected, marker)
+        passed = report(local, expected, marker) and look(local, children, marker)
     end = "PASS: every event is accounted for" if passed else "FAIL: NOT every event is accounted for"
     say(f"{label}{end} ({(datetime.now(UTC) - started).total_seconds():.0f} s)")
     return 0 if passed else 1

@@ -27,6 +27,7 @@ def test_every_event_of_the_demo_is_accounted_for(capturing: None, repository: P
     pages = list((tmp_path / "home" / "outbox").rglob("*.html"))
     assert len(pages) >= 1
     assert all(str(page) in text for page in pages[-1:])
+    assert "the portal shows it to an Admin who logged in" in text
 
 
 @pytest.mark.root

@@ -16,15 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from kaimon.local.stack import BINARIES, free_port
+from kaimon.local.portal import ADMIN, Browser
+from kaimon.local.stack import BINARIES, Local, free_port, listens
 
 
 @pytest.fixture
-def server(capturing: None, repository: Path, tmp_path: Path) -> Iterator[Path]:
-    """Run the server in a home of its own; give the home; end it as Ctrl-C does."""
+def server(capturing: None, repository: Path, tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """Run the server in a home of its own; give the home and the portal's port; end it as Ctrl-C does."""
     home, output = tmp_path / "home", tmp_path / "output"
-    command = [sys.executable, "-m", "kaimon.local.server"]
-    command += ["--ingest-port", str(free_port()), "--dagster-port", str(free_port())]
+    command, ports = [sys.executable, "-m", "kaimon.local.server"], [free_port() for _ in range(4)]
+    for name, port in zip(("portal", "provider", "ingest", "dagster"), ports, strict=True):
+        command += [f"--{name}-port", str(port)]
     with output.open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, cwd=repository, env={**os.environ, "KAIMON_HOME": str(home)}
@@ -35,10 +37,11 @@ def server(capturing: None, repository: Path, tmp_path: Path) -> Iterator[Path]:
             assert process.poll() is None, output.read_text()
             assert time.monotonic() < deadline, output.read_text()
             time.sleep(0.2)
-        yield home
+        yield home, ports[0]
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 0, output.read_text()
+        assert [port for port in ports if listens(port)] == []
 
 
 def query(home: Path, sql: str) -> list[dict[str, object]]:
@@ -56,7 +59,8 @@ def query(home: Path, sql: str) -> list[dict[str, object]]:
 
 @pytest.mark.root
 @pytest.mark.slow
-def test_a_files_life_shows_within_a_minute_each_event_once(server: Path) -> None:
+def test_a_files_life_shows_within_a_minute_each_event_once(server: tuple[Path, int]) -> None:
+    home, portal = server
     with tempfile.TemporaryDirectory(prefix="kaimon-life-") as folder:
         file = f"{folder}/report.txt"
         subprocess.run(
@@ -76,7 +80,7 @@ def test_a_files_life_shows_within_a_minute_each_event_once(server: Path) -> Non
     rows: list[dict[str, object]] = []
     while time.monotonic() - began < 60:
         rows = query(
-            server,
+            home,
             f"SELECT operation, path, target_path, process, \"user\", count FROM events WHERE path LIKE '{file}%'",
         )
         if len(rows) >= len(wanted):
@@ -86,3 +90,8 @@ def test_a_files_life_shows_within_a_minute_each_event_once(server: Path) -> Non
     assert found == wanted, rows
     assert {row["user"] for row in rows} == {pwd.getpwuid(os.getuid()).pw_name}
     assert {row["count"] for row in rows} == {1}
+    browser = Browser(Local(home, 0), f"https://localhost:{portal}")
+    assert 'href="/login"' in browser.get("/")
+    assert "Development login" in browser.get("/login")
+    browser.log_in(ADMIN)
+    assert file in browser.get(f"/t/local/activity?path={file}")
