@@ -45,6 +45,7 @@ class Provider:
     def __init__(self, settings: PortalSettings) -> None:
         """Take the settings; the provider is asked when somebody logs in."""
         self._settings = settings
+        self._trusted: bool | str = True if settings.oidc_ca is None else str(settings.oidc_ca)
 
     def redirect(self, attempt: Attempt, *, anew: bool = False) -> str:
         """Return where to send a browser that wants to log in.
@@ -87,8 +88,9 @@ class Provider:
                     code=answer["code"],
                     code_verifier=attempt.verifier,
                     timeout=_TIMEOUT_S,
+                    verify=self._trusted,
                 )
-            keys = KeySet.import_key_set({"keys": _document(found["jwks_uri"])["keys"]})
+            keys = KeySet.import_key_set({"keys": self._document(found["jwks_uri"])["keys"]})
             claims = jwt.decode(token["id_token"], keys, algorithms=_ALGORITHMS).claims
             jwt.JWTClaimsRegistry(
                 iss={"essential": True, "value": found["issuer"]},
@@ -120,12 +122,11 @@ class Provider:
         if self._settings.oidc_require_mfa and not (twice or claims.get("acr") in self._settings.oidc_mfa_acr):
             raise refused("a second factor is required: set one up at your identity provider")
 
-    @staticmethod
-    def _userinfo(found: dict[str, Any], access_token: str, subject: Any) -> dict[str, Any]:
+    def _userinfo(self, found: dict[str, Any], access_token: str, subject: Any) -> dict[str, Any]:
         """Return what the provider says of whoever logged in, for an ID token without address (OpenID Connect, 5.4)."""
         if "userinfo_endpoint" not in found:
             return {}
-        said = _document(found["userinfo_endpoint"], {"Authorization": f"Bearer {access_token}"})
+        said = self._document(found["userinfo_endpoint"], {"Authorization": f"Bearer {access_token}"})
         if said.get("sub") != subject:
             raise refused("the identity provider's answer does not hold")
         return said
@@ -147,20 +148,19 @@ class Provider:
         issuer = self._settings.oidc_issuer
         if issuer is None:
             raise Problem(503, "no_provider", "No identity provider", "KAIMON_OIDC_ISSUER is not set")
-        found = _document(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+        found = self._document(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if found.get("issuer") != issuer:
             raise refused("the identity provider calls itself something else")
         return found
 
-
-def _document(url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
-    try:
-        answer = requests.get(url, headers=headers, timeout=_TIMEOUT_S, allow_redirects=False)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-    except (requests.RequestException, ValueError) as error:
-        raise _away() from error
-    return found
+    def _document(self, url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
+        try:
+            answer = requests.get(url, headers=headers, timeout=_TIMEOUT_S, allow_redirects=False, verify=self._trusted)
+            answer.raise_for_status()
+            found: dict[str, Any] = answer.json()
+        except (requests.RequestException, ValueError) as error:
+            raise _away() from error
+        return found
 
 
 def _away() -> Problem:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 
 from kaimon.base.regions import require_https_or_here
 from kaimon.base.settings import HomeSettings
@@ -39,6 +39,11 @@ class PortalSettings(HomeSettings):
         default=None,
         description="The identity provider's issuer (OpenID Connect), by `https`; only a portal on this machine may "
         "use one on this machine by `http`. Without it nobody can log in.",
+    )
+    oidc_ca: FilePath | None = Field(
+        default=None,
+        description="Certificates (PEM) of the authorities trusted for the provider; by default those that the public "
+        "web's are signed by.",
     )
     oidc_client_id: str = Field(default="kaimon", description="What the provider calls this portal.")
     oidc_client_secret: SecretStr | None = Field(

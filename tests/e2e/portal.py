@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import ssl
 import struct
 import subprocess
 import time
@@ -127,6 +128,15 @@ class Person:
         self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
         self.page.get_by_role("heading", level=1).wait_for()
 
+    def add_a_host(self, label: str) -> tuple[str, str]:
+        """Do as the page Hosts says; return the line that it shows, and the token."""
+        self.follow("Hosts")
+        line = self.page.locator("#install").inner_text()
+        self.page.get_by_role("main").get_by_role("link", name="Tokens").click()
+        self.page.get_by_label("For").fill(label)
+        self.page.get_by_role("button", name="Make a token").click()
+        return str(line), str(self.page.locator("#secret").inner_text())
+
     def row(self, text: str) -> Any:
         """Return the table's row with this text."""
         return self.page.get_by_role("row").filter(has_text=text)
@@ -150,6 +160,7 @@ class World:
     local: Local
     url: str
     issuer: str
+    trust: ssl.SSLContext
     db: Database
     children: Children
     browser: Any
@@ -195,19 +206,21 @@ def _portal(world: World, settings: dict[str, str]) -> Child:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[World]:
-    """Start all of it; the tenant has no member yet."""
+def running(folder: Path, **settings: str) -> Iterator[World]:
+    """Start all of it; the tenant has no member yet. `KAIMON_…` as arguments are the portal's settings."""
     from playwright.sync_api import sync_playwright
 
     local = Local(folder / "home", free_port())
-    local.prepare()
-    url, issuer = f"https://localhost:{free_port()}", f"http://127.0.0.1:{free_port()}"
+    trusted = local.prepare()
+    url, issuer = f"https://localhost:{free_port()}", f"https://127.0.0.1:{free_port()}"
+    tls = ensure_development_tls(local.home)
     secret = secrets.token_urlsafe(32)
     known = folder / "provider.json"
     known.write_text(
         json.dumps(
             {
                 "port": int(issuer.rpartition(":")[2]),
+                "tls": {"certificate": str(tls.certificate), "key": str(tls.key)},
                 "client_id": "kaimon",
                 "client_secret": secret,
                 "redirect_uri": f"{url}/callback",
@@ -219,14 +232,17 @@ def running(folder: Path) -> Iterator[World]:
     create_tenant(db, TENANT, subscription="active")
     try:
         with Children(local.home / "logs") as children, sync_playwright() as playwright:
-            world = World(local, url, issuer, db, children, None)
+            trust = ssl.create_default_context(cafile=str(trusted))
+            world = World(local, url, issuer, trust, db, children, None)
             children.start("provider", ["node", WEB / "provider.mjs", known])
             _portal(
                 world,
                 {
+                    "KAIMON_OIDC_CA": str(trusted),
                     "KAIMON_OIDC_CLIENT_SECRET": secret,
                     "KAIMON_OIDC_REQUIRE_MFA": "true",
                     "KAIMON_OIDC_MFA_ACR": json.dumps([GOLD]),
+                    **settings,
                 },
             )
             local.start_ingest(children)
@@ -268,8 +284,16 @@ class Host:
 
     root: Path
 
-    def install(self, line: str, release: Path, token: str, *more: str | Path) -> str:
-        """Run the line that the portal shows as somebody at a terminal does; return all that the terminal showed."""
+    def install(self, line: str, release: Path, token: str, *more: str | Path, code: int = 0) -> str:
+        """Run the line that the portal shows as somebody at a terminal does; return all that the terminal showed.
+
+        Args:
+            line: as it is shown.
+            release: the folder it is run in.
+            token: what is typed where the token is asked for.
+            more: what this machine needs beyond it, such as another root.
+            code: with which it must end.
+        """
         terminal, theirs = os.openpty()
         words = [str(word) for word in ("--root", self.root, *more)]
         command = ["setsid", "-c", "-w", "sh", "-c", f'{line} "$@"', "sh", *words]
@@ -282,7 +306,7 @@ class Host:
                 os.write(terminal, token.encode() + b"\n")
                 answered = True
         os.close(terminal)
-        assert process.wait(60) == 0, shown.decode()
+        assert process.wait(60) == code, shown.decode()
         assert answered, shown.decode()
         return shown.decode()
 

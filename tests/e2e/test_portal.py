@@ -8,6 +8,7 @@ import pwd
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +18,8 @@ from urllib.parse import urlencode
 import pytest
 
 
-@pytest.fixture(scope="module")
-def portal() -> ModuleType:
-    """What starts all of it; see `portal.py`."""
-    spec = importlib.util.spec_from_file_location("kaimon_e2e_portal", Path(__file__).with_name("portal.py"))
+def load(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
@@ -29,11 +28,24 @@ def portal() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def up(portal: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def portal() -> ModuleType:
+    """What starts all of it; see `portal.py`."""
+    return load("kaimon_e2e_portal", Path(__file__).with_name("portal.py"))
+
+
+@pytest.fixture(scope="module")
+def stripe() -> ModuleType:
+    """Events as Stripe makes and signs them."""
+    return load("kaimon_stripe_signing", Path(__file__).parents[1] / "dashboards" / "portal" / "stripe_signing.py")
+
+
+@pytest.fixture(scope="module")
+def up(portal: ModuleType, stripe: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Everything up, with Ada invited as the tenant's first Admin."""
     if (why := portal.missing()) is not None:
         pytest.skip(why)
-    with portal.running(tmp_path_factory.mktemp("portal")) as world:
+    folder = tmp_path_factory.mktemp("portal")
+    with portal.running(folder, KAIMON_STRIPE_WEBHOOK_SECRET=stripe.SECRET) as world:
         world.kaimon("portal", "invite", "--tenant", portal.TENANT, portal.ADA.email)
         yield world
 
@@ -112,13 +124,8 @@ def test_a_host_is_added_as_the_pages_say_its_event_shows_and_a_revoked_token_en
     world: Any, ada: Any, portal: Any, tmp_path: Path, watched: Path
 ) -> None:
     machine = os.uname().nodename
-    ada.follow("Hosts")
-    line = ada.page.locator("#install").inner_text()
+    line, token = ada.add_a_host("the first host")
     assert line == f"sh install.sh --server {world.local.ingest_url}"
-    ada.page.get_by_role("main").get_by_role("link", name="Tokens").click()
-    ada.page.get_by_label("For").fill("the first host")
-    ada.page.get_by_role("button", name="Make a token").click()
-    token = ada.page.locator("#secret").inner_text()
     assert portal.looks_like_a_token(token)
     ada.follow("Tokens")
     assert not portal.looks_like_a_token(ada.page.content()), "shown once"
@@ -202,3 +209,33 @@ def test_who_is_invited_joins_by_logging_in_and_who_is_removed_is_out_at_once(
     max_.page.wait_for_url(f"{world.url}/")
     assert max_.session() is not None
     max_.open("", 404)
+
+
+def test_a_subscription_that_stripe_ends_enrolls_nobody_until_there_is_another(
+    world: Any, ada: Any, portal: Any, stripe: Any, tmp_path: Path
+) -> None:
+    world.kaimon("tenant", "billing", portal.TENANT, "--customer", "cus_1")
+    now = int(time.time())
+
+    def told(kind: str, name: str, status: str, at: int) -> Any:
+        about = stripe.subscription("cus_1", status, id=name, created=at)
+        return stripe.event(f"customer.subscription.{kind}", about, created=at)
+
+    assert stripe.send(world, told("created", "sub_1", "active", now - 60)).json() == {"outcome": "unchanged"}
+    over = told("deleted", "sub_1", "canceled", now - 30)
+    assert stripe.send(world, over, stripe.OTHER).status_code == 400, "signed by somebody else"
+    assert stripe.send(world, over).json() == {"outcome": "applied"}
+
+    line, token = ada.add_a_host("a late host")
+    more = ("--ca", world.local.prepare(), "--key", portal.make_release(tmp_path / "release"), "--version", "0")
+    host = portal.Host(tmp_path / "machine")
+    shown = host.install(line, tmp_path / "release", token, *more, code=1)
+    assert "403 subscription_lapsed" in shown
+    assert "not enrolled; nothing is installed" in shown
+    ada.follow("Audit log")
+    assert "stripe" in ada.row("subscription.change").first.inner_text()
+
+    assert stripe.send(world, told("created", "sub_2", "active", now - 10)).json() == {"outcome": "applied"}
+    assert "installed and enrolled" in host.install(line, tmp_path / "release", token, *more)
+    ada.follow("Tokens")
+    assert "used up" in ada.row("a late host").inner_text()

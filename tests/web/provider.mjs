@@ -1,15 +1,15 @@
 // An identity provider that is not ours (npm oidc-provider) for the portal's tests: accounts, an address to log in by,
-// and a second factor that is checked. Usage: node provider.mjs SETTINGS.json; listens on loopback.
+// and a second factor that is checked. Usage: node provider.mjs SETTINGS.json; listens on loopback, by TLS.
 //
-// SETTINGS: { port, client_id, client_secret, redirect_uri,
+// SETTINGS: { port, tls: { certificate, key }, client_id, client_secret, redirect_uri,
 //             accounts: { ADDRESS: { sub, verified, totp: HEX or null, amr: [..], acr: TEXT or null } } }
 import { createHmac, generateKeyPairSync, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer } from 'node:https';
 import { Provider } from 'oidc-provider';
 
 const settings = JSON.parse(readFileSync(process.argv[2], 'utf8'));
-const issuer = `http://127.0.0.1:${settings.port}`;
+const issuer = `https://127.0.0.1:${settings.port}`;
 const accounts = new Map(Object.entries(settings.accounts));
 const bySubject = new Map([...accounts].map(([email, account]) => [account.sub, { email, ...account }]));
 const key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' });
@@ -103,7 +103,8 @@ async function login(request, response, uid) {
 }
 
 const rest = provider.callback();
-createServer((request, response) => {
+const tls = { cert: readFileSync(settings.tls.certificate), key: readFileSync(settings.tls.key) };
+createServer(tls, (request, response) => {
   const [, uid] = /^\/login\/([\w-]+)$/.exec(request.url) ?? [];
   if (uid === undefined) return rest(request, response);
   return login(request, response, uid).catch((error) => {
