@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
@@ -40,6 +41,9 @@ from tenancy.settings import TenancySettings
 
 SESSION: Final = "__Host-kaimon"
 LOGIN: Final = "__Host-kaimon-login"
+WANTED: Final = "__Host-kaimon-to"
+_A_PAGE: Final = re.compile(r"/t/[!-\[\]-~]{1,1000}")
+"""Where a login may lead: to a tenant's page here and nowhere else."""
 MAX_FORM_BYTES: Final = 64 * 1024
 _STYLE: Final = Path(__file__).with_name("static") / "portal.css"
 _HEADERS: Final = {
@@ -91,7 +95,8 @@ class Portal:
         person = self.person(request)
         if person is None:
             if route.method == "GET":
-                return RedirectResponse("/login", status_code=303)
+                wanted = f"{quote(request.scope['path'])}?{request.url.query}".removesuffix("?")
+                return RedirectResponse(f"/login?{urlencode({'to': wanted})}", status_code=303)
             raise Problem(401, "not_logged_in", "Not logged in", "Log in and try again.")
         scope = scope_for(self.db, person, request.path_params["tenant"])
         if scope is None:
@@ -116,11 +121,16 @@ class Portal:
                 raise Problem(400, "bad_request", "That cannot be done", str(error)) from error
 
     def login(self, request: Request) -> Response:
-        """Send the browser to the identity provider; by `?anew=1` people say there anew who they are."""
+        """Send the browser to the identity provider; by `?anew=1` people say there anew who they are.
+
+        `?to=` is the page that was wanted: the browser keeps it until it is back.
+        """
         secret, attempt = sessions.begin_login(self.db)
         target = self.provider.redirect(attempt, anew="anew" in request.query_params)
         answer = RedirectResponse(target, status_code=303)
         _keep(answer, LOGIN, secret, int(sessions.ATTEMPT_S))
+        wanted = request.query_params.get("to", "")
+        _keep(answer, WANTED, quote(wanted, safe="") if _A_PAGE.fullmatch(wanted) else "", int(sessions.ATTEMPT_S))
         return answer
 
     def callback(self, request: Request) -> Response:
@@ -140,8 +150,10 @@ class Portal:
             if (old := request.cookies.get(SESSION)) is not None:
                 sessions.end_session(self.db, old)
             secret = sessions.start_session(self.db, person)
-        answer = RedirectResponse("/", status_code=303)
-        answer.delete_cookie(LOGIN, path="/", secure=True, httponly=True)
+        wanted = unquote(request.cookies.get(WANTED, ""))
+        answer = RedirectResponse(wanted if _A_PAGE.fullmatch(wanted) else "/", status_code=303)
+        for name in (LOGIN, WANTED):
+            answer.delete_cookie(name, path="/", secure=True, httponly=True)
         _keep(answer, SESSION, secret, int(self.longest.total_seconds()))
         return answer
 

@@ -100,23 +100,29 @@ class Person:
         """Go from the portal's first page to the provider, and say who one is there."""
         self.page.goto(self.url)
         self.page.get_by_role("link", name="Log in").click()
-        self.page.get_by_label("E-mail address").fill(account.email)
-        self.next()
+        self.name(account)
 
-    def next(self) -> None:
-        """Go on at the provider."""
+    def name(self, account: Account) -> None:
+        """Say to the provider who one is."""
+        self.page.get_by_label("E-mail address").fill(account.email)
         self.page.get_by_role("button", name="Continue").click()
 
     def prove(self, code: str) -> None:
         """Type the second factor's code at the provider."""
         self.page.get_by_label("Code").fill(code)
-        self.next()
+        self.page.get_by_role("button", name="Continue").click()
 
-    def log_in(self, account: Account) -> None:
-        """Log in with all that the account has."""
-        self.begin(account)
+    def say(self, account: Account) -> None:
+        """Say to the provider who one is, and prove it by all that the account has."""
+        self.name(account)
         if account.totp is not None:
             self.prove(account.code())
+
+    def log_in(self, account: Account) -> None:
+        """Log in from the portal's first page."""
+        self.page.goto(self.url)
+        self.page.get_by_role("link", name="Log in").click()
+        self.say(account)
 
     def open(self, page: str, status: int = 200) -> None:
         """Open a page of the tenant by its address."""

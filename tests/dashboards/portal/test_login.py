@@ -263,6 +263,38 @@ def test_an_answer_counts_once_and_only_for_the_login_that_was_begun(db: Databas
     assert visit(mixed) == [403, 403, 403, 403]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "led"),
+    [
+        ("/t/acme/activity?path=/srv/a%20b&day=2026-03-04", "/t/acme/activity?path=/srv/a%20b&day=2026-03-04"),
+        ("/", "/"),
+        ("//evil.example/t/", "/"),
+        ("https://evil.example/t/acme/", "/"),
+        ("/t/\\evil.example", "/"),
+        ("/t/acme/\r\nSet-Cookie: a=b", "/"),
+        ("/t/" + "a" * 5000, "/"),
+    ],
+)
+def test_a_login_leads_to_the_page_that_was_wanted_and_to_no_other_site(visit: Any, wanted: str, led: str) -> None:
+    async def log_in(visitor: Visitor) -> list[str]:
+        answer = await visitor.portal.get(f"/login?{urlencode({'to': wanted})}")
+        query = parse_qs(urlsplit(answer.headers["location"]).query)
+        asked = {name: values[0] for name, values in query.items()}
+        back = await visitor.come_back(visitor.agree(asked))
+        return [back.headers["location"], *back.headers.get_list("set-cookie")]
+
+    found, *cookies = visit(log_in)
+    assert found == led
+    assert {cookie.partition("=")[0] for cookie in cookies} == {SESSION, "__Host-kaimon-login", "__Host-kaimon-to"}
+
+
+def test_who_is_not_logged_in_is_led_to_the_login_with_the_page_that_was_wanted(visit: Any) -> None:
+    wanted = "/t/acme/activity?path=%2Fsrv%2Fa+b"
+    answer = visit(lambda visitor: visitor.portal.get(wanted))
+    assert answer.status_code == 303
+    assert parse_qs(urlsplit(answer.headers["location"]).query) == {"to": [wanted]}
+
+
 def test_a_login_that_took_too_long_is_refused(db: Database, visit: Any, clock: Clock) -> None:
     async def slow(visitor: Visitor) -> httpx.Response:
         answer = visitor.agree(await visitor.begin())
