@@ -12,6 +12,7 @@ from typing import Final, Literal
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from tenancy.audit import append
 from tenancy.billing_tables import BILLING_CUSTOMERS, BILLING_EVENTS
 from tenancy.database import Database
 from tenancy.metadata import insert_into, select_record
@@ -132,7 +133,9 @@ def link_customer(
         row = session.execute(select_record(BillingCustomer, table).where(mine).with_for_update()).first()
         if instead and row is not None and not BillingCustomer(*row).subscribed:
             session.execute(delete(table).where(mine))
-        session.execute(insert_into(table, db.dialect).values(**vars(made)).on_conflict_do_nothing())
+        new = insert_into(table, db.dialect).values(**vars(made)).on_conflict_do_nothing()
+        if session.execute(new.returning(table.c.tenant_id)).first() is not None:
+            append(db, session, tenant_id, "billing.customer", customer_id, live=live)
         row = session.execute(select_record(BillingCustomer, table).where(mine)).first()
         if row is None:
             raise ValueError(f"customer {customer_id!r} is another tenant's")

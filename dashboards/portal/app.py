@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from dashboards.portal import mailed_links, stripe_webhook
 from dashboards.portal.api.edge import Api
-from dashboards.portal.call import Call, Route, csrf_of, html
+from dashboards.portal.call import POLICY, Call, Route, csrf_of, html
 from dashboards.portal.oidc import Provider, refused
 from dashboards.portal.pages import ROUTES
 from dashboards.portal.processor import Processor
@@ -47,8 +47,7 @@ _A_PAGE: Final = re.compile(r"/t/[!-\[\]-~]{1,1000}")
 MAX_FORM_BYTES: Final = 64 * 1024
 _STYLE: Final = Path(__file__).with_name("static") / "portal.css"
 _HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": POLICY,
     "Strict-Transport-Security": "max-age=31536000",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -56,7 +55,8 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 _OWN: Final = ("Content-Security-Policy",)
-"""What an answer may say otherwise of itself: a report, which brings its own style, and may do less than a page."""
+"""What an answer may say otherwise of itself: a report, which brings its own style, and may do less than a page; or the
+page whose forms lead to Stripe."""
 
 
 class Portal:
@@ -108,7 +108,7 @@ class Portal:
         name = sessions.name_of(self.db, person) or person
         csrf = csrf_of(request.cookies[SESSION])
         query, now = dict(request.query_params), self.db.clock()
-        call = Call(self.db, self.lake, self.settings, scope, name, csrf, query, form, now)
+        call = Call(self.db, self.lake, self.settings, scope, name, csrf, query, form, now, self.processor)
         origin = request.client.host if request.client else None
         with acting_as(Actor(person, origin, request.state.request_id)):
             try:

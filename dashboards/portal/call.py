@@ -12,6 +12,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from dashboards.portal.processor import Processor
 from dashboards.portal.scope import TenantScope
 from dashboards.portal.settings import PortalSettings
 from dashboards.reports.names import visible
@@ -19,6 +20,9 @@ from kaimon.base.problems import Problem
 from lake.settings import LakeSettings
 from tenancy.database import Database
 from tenancy.members import Role
+
+POLICY: Final = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+"""What a page may do: nothing but be seen, and send its forms here."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Call:
     query: dict[str, str]
     form: dict[str, str]
     now: datetime
+    processor: Processor
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page of this tenant."""

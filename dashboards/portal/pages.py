@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from dashboards.portal import keys, quality, queries, reports
+from dashboards.portal import billing, keys, quality, queries, reports
 from dashboards.portal.activity import CSV_ROWS, FILTERS, PAGE_ROWS, as_csv, rows_of
 from dashboards.portal.call import Call, Route, day_asked
 from dashboards.reports.charts import events_by_hour
@@ -166,5 +166,6 @@ ROUTES: Final = (
     *reports.ROUTES,
     *quality.ROUTES,
     *keys.ROUTES,
+    *billing.ROUTES,
 )
 """Below `/t/{tenant}/`; the tests' matrix of roles and tenants is made from this."""

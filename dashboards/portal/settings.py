@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -131,6 +132,15 @@ class StripeSettings(HomeSettings):
     stripe_tolerance_s: int = Field(
         default=300, ge=1, le=3600, description="Seconds after which the signature of an event is too old."
     )
+
+    @field_validator("stripe_pages")
+    @classmethod
+    def _origins(cls, pages: list[str]) -> list[str]:
+        for page in pages:
+            parts = urlsplit(require_https_or_here(page))
+            if page != f"{parts.scheme}://{parts.netloc}" or not re.fullmatch(r"[a-z0-9.:-]+", parts.netloc):
+                raise ValueError(f"stripe_pages: {page!r} is no origin; want https://host")
+        return pages
 
     @field_validator("stripe_api_url")
     @classmethod

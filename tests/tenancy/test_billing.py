@@ -227,6 +227,11 @@ def test_nobody_becomes_anothers_customer_and_each_mode_has_its_own(db: Database
     assert customer_of(db, "acme", live=False) is None
     assert link_customer(db, "acme", "cus_test", live=False).customer_id == "cus_test"
     assert customer_of(db, "acme", live=True) is None
+    acts = [record.content for record in read_chain(db, "acme")[1] if record.content["act"] == "billing.customer"]
+    assert [(act["subject"], act["detail"]) for act in acts] == [
+        ("cus_acme", {"live": True}),
+        ("cus_test", {"live": False}),
+    ]
 
 
 def test_of_an_erased_tenant_nothing_is_left_and_nothing_is_heard(db: Database, acme: BillingCustomer) -> None:

@@ -306,3 +306,18 @@ class Subscription(BaseModel):
     max_daily_events: int | None
     hosts: int
     events_today: int
+
+
+class DayUse(_Answer):
+    """A UTC day; each number is null where it is not known: nothing is computed of it, or it is not sealed."""
+
+    day: date
+    events: int | None
+    hosts: int | None
+    bytes: int | None
+
+
+class Usage(BaseModel):
+    """What was sent, by UTC day, in order; `bytes` are what a sealed day's events take up."""
+
+    days: list[DayUse]

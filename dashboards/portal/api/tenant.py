@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Final
+from datetime import date, timedelta
+from typing import Annotated, Final
 
-from fastapi import Response
+from fastapi import Query, Response
 
 from dashboards.portal import queries
 from dashboards.portal.api import models
-from dashboards.portal.api.call import ApiRoute, Asked, Cursor, Limit, etag, not_found, page_of
+from dashboards.portal.api.call import (
+    ApiRoute,
+    Asked,
+    Cursor,
+    Limit,
+    day_or_today,
+    etag,
+    not_found,
+    page_of,
+)
+from dashboards.portal.usage import usage_of
+from kaimon.base.problems import Problem
 from tenancy.enrollment import EnrollmentToken, create_token, revoke_token
 from tenancy.retention import kept
 from tenancy.subscriptions import subscription_in
 from tenancy.tenants import Tenant, get_tenant, use_of
+
+LONGEST_USAGE: Final = 92
+"""Days that one question about usage may span."""
 
 
 def key(call: Asked) -> models.Key:
@@ -79,6 +93,21 @@ def subscription(call: Asked) -> models.Subscription:
     )
 
 
+def usage(
+    call: Asked,
+    from_: Annotated[date | None, Query(alias="from", description="30 days before `to` if not given.")] = None,
+    to: Annotated[date | None, Query(description="Today if not given.")] = None,
+) -> models.Usage:
+    """List what was sent, by UTC day: at most 92 of them."""
+    last = day_or_today(to, call.now)
+    first = last - timedelta(days=30) if from_ is None else day_or_today(from_, call.now)
+    if not 0 <= (last - first).days < LONGEST_USAGE:
+        told = f"Want `from` no later than `to`, and at most {LONGEST_USAGE} days."
+        raise Problem(400, "bad_range", "Not a range", told)
+    found = usage_of(call.scope, first, last, call.lake)
+    return models.Usage(days=[models.DayUse.model_validate(one) for one in found])
+
+
 def retention(call: Asked) -> models.Retention:
     """Show how long data is kept."""
     tenant = _tenant(call)
@@ -113,5 +142,6 @@ ROUTES: Final = (
     ApiRoute("GET", "/tokens/{token_id}", "read:tokens", token),
     ApiRoute("DELETE", "/tokens/{token_id}", "write:tokens", end_token, conditional=True),
     ApiRoute("GET", "/subscription", "read:subscription", subscription),
+    ApiRoute("GET", "/usage", "read:subscription", usage),
     ApiRoute("GET", "/retention", "read:retention", retention),
 )

@@ -28,6 +28,7 @@ PAGES: Final = {
         ("GET", "reports/facts"),
         ("GET", "reports/file"),
         ("GET", "quality"),
+        ("GET", "billing"),
     },
     "admin": {
         ("POST", "tokens"),
@@ -44,6 +45,8 @@ PAGES: Final = {
         ("GET", "audit"),
         ("POST", "reports/schedule"),
         ("POST", "reports/remove"),
+        ("POST", "billing/subscribe"),
+        ("POST", "billing/manage"),
     },
 }
 """Which pages are whose: a new route goes in here, by somebody who has thought about it."""
@@ -64,7 +67,7 @@ API: Final = {
         ("DELETE", "/team/invitations/{invitation_id}"),
     },
     "read:audit": {("GET", "/audit"), ("GET", "/audit/verification")},
-    "read:subscription": {("GET", "/subscription")},
+    "read:subscription": {("GET", "/subscription"), ("GET", "/usage")},
     "read:retention": {("GET", "/retention")},
 }
 """What a key must be allowed for which route."""
