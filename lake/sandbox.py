@@ -7,6 +7,7 @@ Reads a JSON request from standard input; writes Arrow's stream format and then 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ TIME_COLUMN: Final = {
     **dict.fromkeys(
         ("top_paths", "processes", "users", "sensitive", "new_behaviour", "findings", "seals"), "event_day"
     ),
+    "acts": "at",
     "facts": "period_start",
     "summaries": "period_start",
     "deliveries": "period_start",
@@ -48,9 +50,9 @@ class RefusedError(Exception):
 def main() -> None:
     """Answer one request."""
     request = json.load(sys.stdin)
-    target = sys.stdout.buffer
-    # Whatever a library prints must not land among the rows.
-    sys.stdout = sys.stderr
+    # Whatever a library prints, in Python or not, must not land among the rows.
+    target = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         connection = connect(request)
         confine(request)
@@ -92,6 +94,7 @@ def connect(request: dict[str, Any]) -> duckdb.DuckDBPyConnection:
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # on by default, as `python -c` passes for a terminal
     settings = LakeSettings(lake_url=request["lake_url"])
     first, last = datetime.fromisoformat(request["first"]), datetime.fromisoformat(request["last"])
     for table in TABLES.values():

@@ -276,6 +276,18 @@ def test_a_query_that_takes_too_much_memory_is_stopped(ask: Ask, sql: str) -> No
         ask(sql, query_memory_bytes=64 << 20, query_time_limit_s=20)
 
 
+def test_what_a_library_prints_while_a_query_runs_is_not_among_its_rows(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = "import os, lake.sandbox as s; a = s.answer; s.answer = lambda *o: (os.write(1, b'8% done'), a(*o))[1]; "
+    monkeypatch.setattr("lake.query._PROGRAM", f"{noisy}s.main()")
+    assert ask("SELECT count(*) AS n FROM events").rows() == [[4]]
+
+
+def test_a_query_shows_no_progress_however_long_it_takes(ask: Ask) -> None:
+    assert ask("SELECT current_setting('enable_progress_bar')").rows() == [[False]]
+
+
 def test_rows_beyond_the_limit_are_cut_and_said_to_be(ask: Ask) -> None:
     cut = ask("SELECT * FROM range(2500)", query_row_limit=1001)
     assert (len(cut.rows()), cut.truncated) == (1001, True)
