@@ -252,6 +252,17 @@ SEALS: Final = (
     Column("sealed_at", "timestamp", False, "When", "µs"),
 )  # fmt: skip
 
+ACTS: Final = (
+    Column("seq", "int64", False, "The record's number on the tenant's audit chain, from 1"),
+    Column("at", "timestamp", False, "When it was done", "µs"),
+    Column("act", "string", False, "What was done, `noun.verb`"),
+    Column("actor", "string", False, "Who did it: `prs_…`, `agt_…`, or a part of kaimon"),
+    Column("subject", "string", False, "The id of what it was done to"),
+    Column("record", "string", False, "The whole record, canonical JSON: it names the digest of the one before"),
+    Column("digest", "string", False, "SHA-256 of the record", "hex"),
+    Column("act_day", "date", False, "UTC date of `at`"),
+)  # fmt: skip
+
 _PERIOD: Final = (
     Column("period_start", "date", False, "First day of the period; the partition"),
     Column("period", "string", False, "How long it is", domain=("day", "week")),
@@ -331,6 +342,7 @@ TABLES: Final[dict[str, Table]] = {
         ),
         Table("findings", FINDINGS, "event_day", ("last_time",), "What the rules saw, and what became of it"),
         Table("seals", SEALS, "event_day", ("sealed_at",), "Which days are sealed, and what a replay must come to"),
+        Table("acts", ACTS, None, ("seq", "at"), "What was done in kaimon itself: a copy of the tenant's audit chain"),
         Table("facts", FACTS, "period_start", ("made_at",), "What a summary rests on"),
         Table("summaries", SUMMARIES, "period_start", ("made_at",), "What a summary said, and who wrote it"),
         Table("deliveries", DELIVERIES, "period_start", ("delivered_at",), "To whom it went"),

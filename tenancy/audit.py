@@ -113,6 +113,14 @@ def read_chain(db: Database, chain: str) -> tuple[Head | None, list[AuditRecord]
         return None if head is None else Head(*head), [AuditRecord(*row) for row in rows]
 
 
+def read_after(db: Database, chain: str, seq: int) -> list[AuditRecord]:
+    """Return a chain's records that come after a number, in order; one that is still being written is not there."""
+    table = AUDIT_RECORDS
+    later = select_record(AuditRecord, table).where(table.c.chain == chain, table.c.seq > seq).order_by(table.c.seq)
+    with db.reading() as session:
+        return [AuditRecord(*row) for row in session.execute(later)]
+
+
 def chains_of(db: Database) -> Iterator[str]:
     """Yield every chain that has a head or a record."""
     with db.reading() as session:

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from dashboards.reports.charts import events_by_hour
 from dashboards.reports.names import visible
-from dashboards.reports.page import Page
+from dashboards.reports.page import HOST_HOUR, Page
 
 
 @cache
@@ -21,6 +21,7 @@ def _template(name: str = "summary.html") -> Template:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    environment.globals["host_hour"] = HOST_HOUR
     return environment.get_template(name)
 
 

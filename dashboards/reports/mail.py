@@ -22,7 +22,7 @@ def render_mail(page: Page, unsubscribe: str | None = None) -> str:
     html = _template("mail.html").render(
         page=page,
         columns=[_column(hour, max((one.events for one in page.hours if one), default=0)) for hour in page.hours],
-        spoken="Events an hour from 00, UTC: " + ", ".join(map(_spoken, page.hours)),
+        spoken=f"{page.chart_title} from 00, UTC: " + ", ".join(map(_spoken, page.hours)),
         chart_height=CHART_HEIGHT,
         unsubscribe=unsubscribe,
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Final, Literal
 
 Status = Literal["first", "better", "stable", "worse"]
+HOST_HOUR: Final = "A host-hour is one host in one hour"
+"""What stands below a page, for who reads one for the first time."""
 
 
 @dataclass(frozen=True)
@@ -130,3 +132,8 @@ class Page:
     def account_title(self) -> str:
         """What stands before the account's equation."""
         return f"The {self.period}'s account, by when each batch was cut"
+
+    @property
+    def chart_title(self) -> str:
+        """What the chart's bars are; a week's has the same hour of its days in one bar."""
+        return "Events an hour" if self.period == "day" else "Events by hour of the day, over the week"

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from dashboards.reports.names import visible
-from dashboards.reports.page import Page, Sentence
+from dashboards.reports.page import HOST_HOUR, Page, Sentence
 
 WIDTH = 76
 _LINES = {"opened": "new", "ongoing": "seen before", "quiet": "quiet now"}
@@ -66,7 +66,7 @@ def _top(page: Page) -> Iterator[str]:
 def _foot(page: Page) -> Iterator[str]:
     arrived = f", with data that had arrived by {page.as_of}" if page.as_of else ""
     yield ""
-    yield from _wrapped(f"Written by {page.written_by}. Revision {page.revision}{arrived}. Times are UTC.")
+    yield from _wrapped(f"Written by {page.written_by}. Revision {page.revision}{arrived}. Times are UTC. {HOST_HOUR}.")
     yield from _wrapped(f"How “{page.status_word.lower()}” is decided: {page.status_rule}")
     yield f"Method {page.method}, facts {page.facts_digest[:16]}."
 

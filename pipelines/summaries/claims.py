@@ -46,6 +46,7 @@ _NOUNS: Final[dict[str, frozenset[str]]] = {
     "line": frozenset({"lines"}),
     "day": frozenset({"days"}),
     "kind": frozenset({"kinds"}),
+    "act": frozenset({"acts"}),
     "program": frozenset({"rows"}),
     "user": frozenset(),
     "attack": frozenset(),

@@ -14,6 +14,7 @@ from dashboards.reports.page import Change, Page
 from dashboards.reports.text import render_text
 from lake.columns import CAUSES
 from lake.quarantined import REPLAYED
+from pipelines.acts import copy_acts
 from pipelines.checks.accounting import account, accounting_line
 from pipelines.clones import find_clones
 from pipelines.frames import conform
@@ -43,8 +44,9 @@ class Telling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def make_facts(tables: TenantTables, period: Period) -> Counts:
     """Compute a period's facts and keep them, unless the newest kept ones say the same."""
+    copy_acts(tables)
     snapshot = tables.snapshot(
-        "events", "batches", "quarantine", "hosts", "activity", "completeness", "findings", "sensitive",
+        "acts", "events", "batches", "quarantine", "hosts", "activity", "completeness", "findings", "sensitive",
         "new_behaviour", "facts",
     )  # fmt: skip
     facts = build_facts(_gather(tables, snapshot, period), _previous(snapshot, period))
@@ -155,6 +157,7 @@ def _gather(tables: TenantTables, snapshot: Snapshot, period: Period) -> Day:
         findings=snapshot.scan("findings", first, last).collect(),
         touched=snapshot.scan("sensitive", first, last).collect(),
         new_behaviour=snapshot.scan("new_behaviour", first, last).collect(),
+        acts=snapshot.scan("acts").filter(pl.col("act_day").is_between(first, last)).collect(),
         days_before=_totals_before(snapshot, period),
         as_of=_as_of(arrived) if last >= tables.db.clock().date() else None,
     )

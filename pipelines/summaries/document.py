@@ -7,12 +7,12 @@ from typing import Final, Literal
 
 import msgspec
 
-VERSION: Final = "3"
+VERSION: Final = "4"
 """Form of the document and method of its values; changes when either does."""
 
 Status = Literal["first", "better", "stable", "worse"]
 Unit = Literal[
-    "events", "rows", "hosts", "host-hours", "paths", "percent", "lines", "kinds", "findings", "days", "moment"
+    "events", "rows", "hosts", "host-hours", "paths", "percent", "lines", "kinds", "findings", "days", "moment", "acts"
 ]
 
 

@@ -44,7 +44,24 @@ _MENTION_IF_ANY: Final = (
     "hosts.cloned",
     "quarantine.lines",
     "events.denied",
+    "acts.access",
+    "acts.deletion",
+    "acts.alarms",
 )
+_ACTS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("total", "Acts on the audit chain", ""),
+    ("access", "Changes of people, roles, tokens and keys", "^(member|person|token|api_key|keys?)[.]"),
+    ("signins", "Logins to the portal", "^session[.]start$"),
+    ("hosts", "Acts on hosts: enrolled, first seen, revoked", "^(host|credential)[.]"),
+    ("retention", "Acts of retention", "^retention[.]"),
+    (
+        "deletion",
+        "Changes of what is kept, and deletions",
+        "^(retention[.](policy|drop)|tenant[.]erase)",
+    ),
+    ("alarms", "Alarms raised", "^alarm[.]raise$"),
+)
+"""Values of `acts`: name, label, and what an act's name must match."""
 LINES_SQL: Final = f"count(*) - 2 * count(*) FILTER (WHERE code = '{REPLAYED}')"
 """Lines in quarantine: each mark stands beside the line that has left."""
 _LOST: Final = " + ".join(f"lost_{cause}" for cause in CAUSES)
@@ -205,6 +222,10 @@ class _Values:
         self.count("sensitive.events", "Touches of sensitive files", "events", touched["events"].sum(), "sensitive",
                    "sum(events)")  # fmt: skip
         self.count("behaviour.new", "Programs new to a sensitive file", "rows", new.height, "new_behaviour", "count(*)")
+        for name, label, pattern in _ACTS:
+            matching = f"regexp_matches(act, '{pattern}')" if pattern else None
+            number = self.today.acts.filter(pl.col("act").str.contains(pattern)).height
+            self.count(f"acts.{name}", label, "acts", number, "acts", "count(*)", matching)
         self._trend()
 
     def _trend(self) -> None:
@@ -281,7 +302,7 @@ class _Values:
 
     def on(self, table: str = "completeness", *, at_end: bool = False) -> str:
         """Return the condition for the period; `at_end`: for its last day only."""
-        partition = "received_day" if table in {"batches", "quarantine"} else "event_day"
+        partition = {"batches": "received_day", "quarantine": "received_day", "acts": "act_day"}.get(table, "event_day")
         span = self.today.span
         if span.kind == "day" or at_end:
             return f"{partition} = DATE '{span.last.isoformat()}'"

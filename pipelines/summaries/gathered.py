@@ -23,8 +23,8 @@ class Day:
     `processes` and `users` come from `busiest`; `quarantined` is the number of lines put into quarantine that
     arrived that day; `cloned` the number of agents whose id two machines used; `as_of` the newest data's arrival
     while the day runs, else null; `blind_spots` the agents' words; `accounting` the equation in words. `findings`,
-    `touched` (`sensitive`) and `new_behaviour` are their tables' rows of the day; `days_before` the `events` of each
-    of the 28 days before that has any.
+    `touched` (`sensitive`), `new_behaviour` and `acts` are their tables' rows of the day; `days_before` the `events`
+    of each of the 28 days before that has any.
     """
 
     tenant: str
@@ -41,6 +41,7 @@ class Day:
     findings: pl.DataFrame = field(default_factory=lambda: empty("findings"))
     touched: pl.DataFrame = field(default_factory=lambda: empty("sensitive"))
     new_behaviour: pl.DataFrame = field(default_factory=lambda: empty("new_behaviour"))
+    acts: pl.DataFrame = field(default_factory=lambda: empty("acts"))
     days_before: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"events": pl.Int64}))
     as_of: str | None = None
     period: Period | None = None

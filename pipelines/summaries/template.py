@@ -108,6 +108,26 @@ class _Words:
             said.append(f"{closed} closed.")
         if self.value("findings.suppressed"):
             said.append(f"{self.some('findings.suppressed', 'finding is', 'findings are')} held back as agreed.")
+        return said + self.acts()
+
+    def acts(self) -> list[str]:
+        """What was done in kaimon itself, as the audit chain has it."""
+        if not self.value("acts.total"):
+            return []
+        kinds = (
+            ("access", "change of people, roles, tokens or keys", "changes of people, roles, tokens or keys"),
+            ("signins", "login to the portal", "logins to the portal"),
+            ("hosts", "on hosts", "on hosts"),
+            ("retention", "of retention", "of retention"),
+        )
+        among = [self.some(f"acts.{name}", one, more) for name, one, more in kinds if self.value(f"acts.{name}")]
+        recorded = f"On kaimon's own audit chain {self.some('acts.total', 'act is', 'acts are')} recorded"
+        said = [f"{recorded}, among them {_and(among)}." if among else f"{recorded}."]
+        if self.value("acts.deletion"):
+            done = self.some("acts.deletion", "act", "acts")
+            said.append(f"{done} changed what is kept, or deleted what was to go.")
+        if self.value("acts.alarms"):
+            said.append(f"{self.some('acts.alarms', 'alarm was', 'alarms were')} raised by kaimon itself.")
         return said
 
     def actors(self) -> list[str]:

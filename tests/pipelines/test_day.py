@@ -15,7 +15,10 @@ from typer.testing import CliRunner
 from kaimon.cli.main import build
 from lake.frames import frame_schema
 from lake.reads import scan
+from tenancy.alarms import CLONE, raise_alarm
 from tenancy.days import get
+from tenancy.enrollment import create_token
+from tenancy.retention import set_keep_days
 
 DAY = date(2026, 3, 4)
 START = datetime(2026, 3, 4, tzinfo=UTC)
@@ -241,6 +244,11 @@ def test_every_value_of_the_facts_is_given_again_by_its_sql(home: Any, load: Any
     other = new_load(agent_id="agt_00000000000000bb", hostname="db-1")
     live(other, START + 3 * HOUR, 0.5, final=False)
     home.stage(tenant, load, other)
+    now, home.db.clock = home.db.clock, lambda: START + 5 * HOUR
+    create_token(home.db, tenant, "of the day")
+    set_keep_days(home.db, tenant, 90)
+    raise_alarm(home.db, tenant, CLONE, "one", load.agent_id, {"loads": 2})
+    home.db.clock = now
     home.run("events")
     home.run(day=DAY - timedelta(days=1))
     assert home.run(day=DAY).success
@@ -253,6 +261,8 @@ def test_every_value_of_the_facts_is_given_again_by_its_sql(home: Any, load: Any
         ("sudoers_written", "high", "opened"),
     ]
     assert facts.values["findings.urgent"].value == 3
+    acts = {name: facts.values[f"acts.{name}"].value for name in ("total", "access", "retention", "deletion", "alarms")}
+    assert acts == {"total": 3, "access": 1, "retention": 1, "deletion": 1, "alarms": 1}
     assert facts.status == "worse"
     whole = "SELECT " + ", ".join(f"({value.sql}) AS v{n}" for n, value in enumerate(facts.values.values()))
     answer = run_query(tenant, whole, START, START + 24 * HOUR).table.to_pylist()[0]
