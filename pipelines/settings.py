@@ -92,23 +92,6 @@ class ModelSettings(HomeSettings):
         return region and require_us_region(region)
 
 
-class ReportSettings(HomeSettings):
-    """What a mailed summary links to."""
-
-    report_url: str | None = Field(
-        default=None,
-        description="Address (`https`) below which `confirm` and `unsubscribe` are, to which mailed summaries link; "
-        "without it no summary is mailed.",
-    )
-
-    @field_validator("report_url")
-    @classmethod
-    def _https(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith("https://"):
-            raise ValueError("a link in a mail is https")
-        return url
-
-
 class DagsterSettings(HomeSettings):
     """Where Dagster keeps what it knows of runs, and for how long."""
 

@@ -26,6 +26,9 @@ from tenancy.tables import TENANTS
 CONFIRM_WITHIN: Final = timedelta(days=7)
 MOST: Final = 50
 """Recipients that a tenant may have at a time."""
+MOST_A_DAY: Final = 100
+"""Addresses that a tenant may ask to confirm in 24 hours; one that says nothing, three times."""
+ASKED_A_DAY: Final = 3
 BOUNCES: Final = 3
 """Passing refusals of an address after which nothing is sent there any more."""
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])")
@@ -51,10 +54,10 @@ def add_recipient(db: Database, tenant_id: str, address: str) -> tuple[Recipient
     """Keep an address that is yet to be confirmed; return it and the code that confirms it, which is kept nowhere.
 
     Raises:
-        ValueError: no such tenant, no plain address, it is there already, or there are `MOST` of them.
+        ValueError: no such tenant, no plain address, it is there already, or too many are there or were asked today:
+            whoever may add addresses must not be able to flood one.
     """
-    if not _ADDRESS.fullmatch(address) or ".." in address:
-        raise ValueError("want one plain mail address, such as ciso@example.com")
+    require_address(address)
     code = secrets.token_urlsafe(32)
     made = Recipient(
         f"rcp_{secrets.token_hex(8)}", tenant_id, address, "pending", _digest(code), db.clock(), None, None, 0
@@ -69,9 +72,23 @@ def add_recipient(db: Database, tenant_id: str, address: str) -> tuple[Recipient
             raise ValueError("this address is there already")
         if len(addresses) >= MOST:
             raise ValueError(f"a tenant has at most {MOST} recipients")
+        lately = (table.c.tenant_id == tenant_id, table.c.created_at > db.clock() - timedelta(days=1))
+        asked = [one.lower() for one in session.execute(select(table.c.address).where(*lately)).scalars()]
+        if len(asked) >= MOST_A_DAY or asked.count(address.lower()) >= ASKED_A_DAY:
+            raise ValueError("too many were asked to confirm in the last 24 hours; try again tomorrow")
         session.execute(insert(table).values(**vars(made)))
         append(db, session, tenant_id, "report.recipient_add", made.recipient_id)
     return made, code
+
+
+def require_address(address: str) -> None:
+    """Check that a text is one mail address.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not _ADDRESS.fullmatch(address) or ".." in address:
+        raise ValueError("want one plain mail address, such as ciso@example.com")
 
 
 def confirm(db: Database, code: str) -> Recipient | None:

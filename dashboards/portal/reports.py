@@ -16,12 +16,16 @@ from starlette.responses import Response
 
 from dashboards.portal.call import Call, Route
 from dashboards.portal.scope import TenantScope
+from kaimon.base.aws import AwsError
+from kaimon.base.logs import get_logger
+from kaimon.base.mail import MailError
 from kaimon.base.problems import Problem
-from kaimon.base.settings import OutboxSettings
+from kaimon.base.settings import MailSettings, OutboxSettings
 from lake.reads import scan
 from lake.settings import LakeSettings
 from tenancy.database import Database
-from tenancy.recipients import Recipient, recipients, remove_recipient
+from tenancy.inviting import invite, links_url
+from tenancy.recipients import Recipient, recipients, remove_recipient, require_address
 from tenancy.schedules import Schedule, schedule_of, set_schedule
 
 SHOWN: Final = 200
@@ -132,6 +136,24 @@ def schedule(call: Call) -> Response:
     return call.to("reports")
 
 
+def add(call: Call) -> Response:
+    """Invite an address: its reader is mailed a link, and gets reports once they have confirmed."""
+    address = call.form.get("address", "").strip()
+    require_address(address)
+    try:
+        links_url()
+    except ValueError as error:
+        raise Problem(503, "no_mail", "Nothing is mailed here", "This installation is not set up for mail.") from error
+    try:
+        invite(call.db, call.scope.tenant_id, address, MailSettings(home=call.lake.home))
+    except (MailError, AwsError) as error:
+        get_logger(__name__).warning("mail_not_taken", tenant=call.scope.tenant_id, error=str(error))
+        raise Problem(
+            503, "mail_not_taken", "Not mailed", "The mail with the link was not taken. Nothing has changed; try again."
+        ) from error
+    return call.to("reports")
+
+
 def remove(call: Call) -> Response:
     """Mail somebody no more."""
     remove_recipient(call.db, call.scope.tenant_id, call.form.get("recipient", ""))
@@ -162,5 +184,6 @@ ROUTES: Final = (
     Route("GET", "reports/facts", "member", evidence),
     Route("GET", "reports/file", "member", file),
     Route("POST", "reports/schedule", "admin", schedule),
+    Route("POST", "reports/add", "admin", add),
     Route("POST", "reports/remove", "admin", remove),
 )

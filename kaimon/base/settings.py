@@ -126,3 +126,20 @@ class MailSettings(HomeSettings):
     def can_mail(self) -> bool:
         """Whether there is anything that takes mail."""
         return self.mail_through == "ses" or self.smtp_host is not None
+
+
+class ReportSettings(HomeSettings):
+    """What a mailed summary links to."""
+
+    report_url: str | None = Field(
+        default=None,
+        description="Address (`https`) below which `confirm` and `unsubscribe` are, to which mailed summaries link; "
+        "without it no summary is mailed.",
+    )
+
+    @field_validator("report_url")
+    @classmethod
+    def _https(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith("https://"):
+            raise ValueError("a link in a mail is https")
+        return url

@@ -40,7 +40,7 @@ def add(tenant: TenantOption, address: Annotated[str, typer.Argument(help="Mail 
     """Invite an address: it is mailed a link, and gets summaries once its reader has confirmed."""
     from kaimon.base.mail import MailError
     from kaimon.base.settings import MailSettings
-    from pipelines.summaries.post import invite
+    from tenancy.inviting import invite
 
     with database() as db:
         try:

@@ -14,15 +14,15 @@ from kaimon.base.logs import get_logger
 from kaimon.base.mail import MailError, send_mail
 from kaimon.base.ses import reports
 from kaimon.base.settings import MailSettings
-from pipelines.settings import ReportSettings
 from pipelines.summaries.day import newest_page
 from pipelines.summaries.paper import pdf_or_none
 from pipelines.summaries.period import Period
 from pipelines.tables import TenantTables
 from pipelines.tenant_loop import Counts
 from tenancy.database import Database
+from tenancy.inviting import links_url
 from tenancy.mails import Mail, claim, not_sent, sent
-from tenancy.recipients import Recipient, add_recipient, recipients, record_bounce, remove_recipient, unsubscribe_token
+from tenancy.recipients import Recipient, recipients, record_bounce, unsubscribe_token
 from tenancy.schedules import Schedule, due
 
 
@@ -70,32 +70,6 @@ def compose(
     return message
 
 
-def invite(db: Database, tenant: str, address: str, settings: MailSettings) -> Recipient:
-    """Keep an address and mail it the link by which whoever reads it may confirm; nothing else goes there before.
-
-    Raises:
-        ValueError: as `add_recipient` does, or a setting is missing.
-        kaimon.base.mail.MailError: the mail was not taken; the recipient is removed again.
-    """
-    links = links_url()
-    person, code = add_recipient(db, tenant, address)
-    message = EmailMessage()
-    message["From"], message["To"] = settings.smtp_from, address
-    message["Subject"], message["Auto-Submitted"] = f"kaimon {tenant}: confirm these mails", "auto-generated"
-    message["Date"] = format_datetime(db.clock())
-    message.set_content(
-        f"Somebody asked that summaries of {tenant}'s file activity be mailed to this address.\n\n"
-        f"To have them, confirm within 7 days:\n{links}/confirm?{urlencode({'code': code})}\n\n"
-        "If you do nothing, nothing more comes.\n"
-    )
-    try:
-        send_mail(message, settings)
-    except MailError:
-        remove_recipient(db, tenant, person.recipient_id)
-        raise
-    return person
-
-
 def hear(db: Database, settings: MailSettings) -> int:
     """Mail no more whom SES reports as gone or complaining; return how many reports were about recipients of ours.
 
@@ -130,15 +104,3 @@ def _hand_over(
         return False
     sent(tables.db, mail)
     return True
-
-
-def links_url() -> str:
-    """Return the address below which `confirm` and `unsubscribe` are.
-
-    Raises:
-        ValueError: it is not set.
-    """
-    url = ReportSettings().report_url
-    if url is None:
-        raise ValueError("KAIMON_REPORT_URL is not set: nobody is mailed without a way to stop it")
-    return url.rstrip("/")

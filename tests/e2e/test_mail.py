@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from kaimon.base.settings import MailSettings
-from pipelines.summaries.post import invite, post
+from pipelines.summaries.post import post
+from tenancy.inviting import invite
 from tenancy.recipients import recipients
 from tenancy.schedules import Schedule, set_schedule
 from tests.dashboards.portal.conftest import Running, start

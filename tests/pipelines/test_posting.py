@@ -18,7 +18,8 @@ import pytest
 
 from kaimon.base.settings import MailSettings
 from pipelines.summaries import post as posting
-from pipelines.summaries.post import hear, invite, post
+from pipelines.summaries.post import hear, post
+from tenancy.inviting import invite
 from tenancy.mails import CLAIM, mails
 from tenancy.recipients import confirm, recipients, unsubscribe
 from tenancy.schedules import Schedule, set_schedule

@@ -44,6 +44,7 @@ PAGES: Final = {
         ("POST", "keys/revoke"),
         ("GET", "audit"),
         ("POST", "reports/schedule"),
+        ("POST", "reports/add"),
         ("POST", "reports/remove"),
         ("POST", "billing/subscribe"),
         ("POST", "billing/manage"),

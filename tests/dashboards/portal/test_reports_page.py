@@ -10,6 +10,7 @@ import pytest
 
 from tenancy.recipients import add_recipient, recipients
 from tenancy.schedules import schedules
+from tests.pipelines.alerts.conftest import mailbox, tls  # noqa: F401 - fixtures
 from tests.pipelines.conftest import Home, Load
 
 DAY = date(2026, 3, 4)
@@ -104,3 +105,37 @@ def test_an_admin_says_when_they_are_mailed_and_to_whom_no_more(told: Home, port
     assert admin.post("/t/acme/reports/remove", recipient=person.recipient_id).status_code == 303
     states = {one.recipient_id: one.state for tenant in ("acme", "bolt") for one in recipients(portal.db, tenant)}
     assert (states[person.recipient_id], states[other.recipient_id]) == ("removed", "pending")
+
+
+def test_an_admin_invites_a_recipient_who_is_mailed_a_link_and_no_address_can_be_flooded(
+    mailbox: Any,  # noqa: F811 - the fixture
+    start_portal: Any,
+) -> None:
+    running = start_portal(provider=True, KAIMON_REPORT_URL="https://kaimon.example/report")
+    ada = running.member("acme", "ada@acme.example", "admin")
+    max_ = running.member("acme", "max@acme.example", "member")
+    assert max_.post("/t/acme/reports/add", address="ciso@acme.example").status_code == 403
+    assert ada.post("/t/acme/reports/add", address="not an address").status_code == 400
+    assert not mailbox.mails
+    mailbox.refuse = True
+    assert ada.post("/t/acme/reports/add", address="ciso@acme.example").status_code == 503
+    assert [one.state for one in recipients(running.db, "acme")] == ["removed"]
+    mailbox.refuse = False
+    assert ada.post("/t/acme/reports/add", address="ciso@acme.example").status_code == 303
+    (mail,) = mailbox.mails
+    assert mail["To"] == "ciso@acme.example"
+    assert "https://kaimon.example/report/confirm?code=" in mail.get_content()
+    assert "asked to confirm" in ada.get("/t/acme/reports").text
+    for allowed in (True, False):
+        (pending,) = recipients(running.db, "acme", "pending")
+        assert ada.post("/t/acme/reports/remove", recipient=pending.recipient_id).status_code == 303
+        again = ada.post("/t/acme/reports/add", address="CISO@acme.example")
+        assert again.status_code == (303 if allowed else 400)
+    assert "try again tomorrow" in again.text
+    assert len(mailbox.mails) == 2
+
+
+def test_without_mail_an_admin_is_told_so(admin: Any, portal: Any) -> None:
+    answer = admin.post("/t/acme/reports/add", address="ciso@acme.example")
+    assert answer.status_code == 503
+    assert "not set up for mail" in answer.text
