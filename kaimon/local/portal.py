@@ -37,6 +37,7 @@ def start_portal(local: Local, children: Children, port: int, provider_port: int
         "KAIMON_PORTAL_HOST": "127.0.0.1",
         "KAIMON_PORTAL_PORT": str(port),
         "KAIMON_PORTAL_URL": url,
+        "KAIMON_INGEST_URL": local.ingest_url,
     }
     if "KAIMON_OIDC_ISSUER" not in os.environ:
         environment["KAIMON_OIDC_ISSUER"] = f"http://127.0.0.1:{provider_port}"

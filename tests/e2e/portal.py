@@ -40,7 +40,7 @@ SLOW_MS = 30_000
 
 def missing() -> str | None:
     """Return why none of this can run here, None if it can."""
-    for tool in ("node", "chromium"):
+    for tool in ("node", "chromium", "openssl", "setsid"):
         if shutil.which(tool) is None:
             return f"needs {tool}"
     if not (WEB / "node_modules" / "oidc-provider").is_dir():
@@ -147,8 +147,8 @@ class Person:
         """Return the table's row with this text."""
         return self.page.get_by_role("row").filter(has_text=text)
 
-    def heading(self) -> str:
-        return str(self.page.get_by_role("heading", level=1).inner_text())
+    def heading(self, level: int = 1) -> str:
+        return str(self.page.get_by_role("heading", level=level).first.inner_text())
 
     def text(self) -> str:
         return str(self.page.locator("body").inner_text())

@@ -225,7 +225,12 @@ def test_a_subscription_that_stripe_ends_enrolls_nobody_until_there_is_another(
     assert stripe.send(world, told("created", "sub_1", "active", now - 60)).json() == {"outcome": "unchanged"}
     over = told("deleted", "sub_1", "canceled", now - 30)
     assert stripe.send(world, over, stripe.OTHER).status_code == 400, "signed by somebody else"
+    ada.follow("Billing")
+    assert ada.heading(2) == "Your plan: active"
     assert stripe.send(world, over).json() == {"outcome": "applied"}
+    ada.page.reload()
+    assert ada.heading(2) == "Your plan: ended"
+    assert "Hosts are refused" in ada.text()
 
     line, token = ada.add_a_host("a late host")
     more = ("--ca", world.local.prepare(), "--key", portal.make_release(tmp_path / "release"), "--version", "0")
@@ -238,5 +243,5 @@ def test_a_subscription_that_stripe_ends_enrolls_nobody_until_there_is_another(
 
     assert stripe.send(world, told("created", "sub_2", "active", now - 10)).json() == {"outcome": "applied"}
     assert "installed and enrolled" in host.install(line, tmp_path / "release", token, *more)
-    ada.follow("Tokens")
-    assert "used up" in ada.row("a late host").inner_text()
+    ada.follow("Billing")
+    assert ada.heading(2) == "Your plan: active"
