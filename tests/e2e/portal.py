@@ -99,18 +99,18 @@ class Person:
     def begin(self, account: Account) -> None:
         """Go from the portal's first page to the provider, and say who one is there."""
         self.page.goto(self.url)
-        self.page.get_by_role("link", name="Log in").click()
+        self.press(self.page.get_by_role("link", name="Log in"))
         self.name(account)
 
     def name(self, account: Account) -> None:
         """Say to the provider who one is."""
         self.page.get_by_label("E-mail address").fill(account.email)
-        self.page.get_by_role("button", name="Continue").click()
+        self.press(self.page.get_by_role("button", name="Continue"))
 
     def prove(self, code: str) -> None:
         """Type the second factor's code at the provider."""
         self.page.get_by_label("Code").fill(code)
-        self.page.get_by_role("button", name="Continue").click()
+        self.press(self.page.get_by_role("button", name="Continue"))
 
     def say(self, account: Account) -> None:
         """Say to the provider who one is, and prove it by all that the account has."""
@@ -121,8 +121,13 @@ class Person:
     def log_in(self, account: Account) -> None:
         """Log in from the portal's first page."""
         self.page.goto(self.url)
-        self.page.get_by_role("link", name="Log in").click()
+        self.press(self.page.get_by_role("link", name="Log in"))
         self.say(account)
+
+    def press(self, what: Any) -> None:
+        """Press a link or a button; return once the page that it leads to is there."""
+        with self.page.expect_navigation():
+            what.click()
 
     def open(self, page: str, status: int = 200) -> None:
         """Open a page of the tenant by its address."""
@@ -131,16 +136,15 @@ class Person:
 
     def follow(self, name: str) -> None:
         """Go to a page by the menu."""
-        self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
-        self.page.get_by_role("heading", level=1).wait_for()
+        self.press(self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True))
 
     def add_a_host(self, label: str) -> tuple[str, str]:
         """Do as the page Hosts says; return the line that it shows, and the token."""
         self.follow("Hosts")
         line = self.page.locator("#install").inner_text()
-        self.page.get_by_role("main").get_by_role("link", name="Tokens").click()
+        self.press(self.page.get_by_role("main").get_by_role("link", name="Tokens"))
         self.page.get_by_label("For").fill(label)
-        self.page.get_by_role("button", name="Make a token").click()
+        self.press(self.page.get_by_role("button", name="Make a token"))
         return str(line), str(self.page.locator("#secret").inner_text())
 
     def row(self, text: str) -> Any:

@@ -86,7 +86,7 @@ def test_who_has_no_second_factor_is_refused(world: Any, portal: Any) -> None:
     # The provider knows her now, and says the same of her again, until she says that she wants to be somebody else.
     pia.open("hosts", 403)
     assert pia.session() is None
-    pia.page.get_by_role("link", name="Log in as somebody else").click()
+    pia.press(pia.page.get_by_role("link", name="Log in as somebody else"))
     pia.say(portal.ADA)
     pia.page.wait_for_url(f"{world.url}/t/{portal.TENANT}/")
 
@@ -155,10 +155,10 @@ def test_a_host_is_added_as_the_pages_say_its_event_shows_and_a_revoked_token_en
     assert told == [machine, "rename", f"{deed} → {deed}.old", "mv", who, "1"]
 
     ada.follow("Tokens")
-    ada.row("the first host").get_by_role("link", name="Revoke…").click()
+    ada.press(ada.row("the first host").get_by_role("link", name="Revoke…"))
     assert "One host enrolled with it." in ada.text()
     assert machine in ada.page.get_by_role("listitem").all_inner_texts()
-    ada.page.get_by_role("button", name="Revoke it").click()
+    ada.press(ada.page.get_by_role("button", name="Revoke it"))
     assert "revoked" in ada.row("the first host").inner_text()
     assert ada.row("the first host").get_by_role("link").count() == 0
     for _ in portal.attempts("the refusal at the agent"):
@@ -176,7 +176,7 @@ def test_who_is_invited_joins_by_logging_in_and_who_is_removed_is_out_at_once(
 ) -> None:
     ada.follow("Team")
     ada.page.get_by_label("E-mail address").fill(portal.MAX.email)
-    ada.page.get_by_role("button", name="Invite").click()
+    ada.press(ada.page.get_by_role("button", name="Invite"))
     assert "max@acme.example as Member" in ada.page.get_by_role("listitem").filter(has_text="max").inner_text()
 
     max_ = world.person()
@@ -190,17 +190,17 @@ def test_who_is_invited_joins_by_logging_in_and_who_is_removed_is_out_at_once(
 
     ada.follow("Team")
     assert "None is open." in ada.text()
-    ada.row(portal.MAX.email).get_by_role("button", name="Make Admin").click()
+    ada.press(ada.row(portal.MAX.email).get_by_role("button", name="Make Admin"))
     assert ada.row(portal.MAX.email).get_by_role("button", name="Make Member").count() == 1
     max_.open("audit")
     assert "max@acme.example · Admin" in max_.text()
-    ada.row(portal.MAX.email).get_by_role("button", name="Make Member").click()
+    ada.press(ada.row(portal.MAX.email).get_by_role("button", name="Make Member"))
     max_.open("audit", 403)
 
     max_.open("activity")
-    ada.row(portal.MAX.email).get_by_role("button", name="Remove").click()
+    ada.press(ada.row(portal.MAX.email).get_by_role("button", name="Remove"))
     assert ada.row(portal.MAX.email).count() == 0
-    max_.page.get_by_role("button", name="Show").click()
+    max_.press(max_.page.get_by_role("button", name="Show"))
     assert max_.heading() == "Not found"
     max_.open("", 404)
     # Nor does logging in again help: the invitation is spent.
