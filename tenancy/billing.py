@@ -142,12 +142,15 @@ def link_customer(
         return BillingCustomer(*row)
 
 
-def hear(db: Database, notice: Notice, *, sure: bool = False, version: int | None = None) -> tuple[str | None, Outcome]:
+def hear(
+    db: Database, notice: Notice, *, wins_ties: bool = False, sure: bool = False, version: int | None = None
+) -> tuple[str | None, Outcome]:
     """Take in an event; return whose it is, None if nobody's, and what came of it.
 
     Args:
         db: the control database.
         notice: what the event says.
+        wins_ties: of two events of one second that differ, the one that comes later counts; without it, `unsure`.
         sure: `notice` says what is so now, whatever was heard before.
         version: with `sure`, the customer's as of before it was asked; if it is another by now, nothing is done.
     """
@@ -166,7 +169,7 @@ def hear(db: Database, notice: Notice, *, sure: bool = False, version: int | Non
             return was.tenant_id, "repeated"
         if version is not None and version != was.version:
             return was.tenant_id, "unsure"
-        becomes, outcome = _judged(was, notice, sure=sure)
+        becomes, outcome = _judged(was, notice, wins_ties=wins_ties, sure=sure)
         if outcome == "unsure":
             return was.tenant_id, outcome
         if becomes is not None:
@@ -175,7 +178,9 @@ def hear(db: Database, notice: Notice, *, sure: bool = False, version: int | Non
         return was.tenant_id, outcome
 
 
-def _judged(was: BillingCustomer, notice: Notice, *, sure: bool) -> tuple[BillingCustomer | None, Outcome]:
+def _judged(
+    was: BillingCustomer, notice: Notice, *, wins_ties: bool, sure: bool
+) -> tuple[BillingCustomer | None, Outcome]:
     """Return what a customer becomes by an event, None if nothing, and why."""
     known = was.subscription_id is not None
     if known and notice.subscription_id != was.subscription_id and not _replaces(was, notice):
@@ -194,7 +199,7 @@ def _judged(was: BillingCustomer, notice: Notice, *, sure: bool) -> tuple[Billin
         told, now = (was.told_at, was.told_rank), (notice.at, notice.rank)
         if now < told and not sure:
             return None, "stale"
-        if now == told and not sure and STATES.get(str(status)) != STATES.get(str(was.status)):
+        if now == told and not (sure or wins_ties) and STATES.get(str(status)) != STATES.get(str(was.status)):
             return None, "unsure"
     return _becomes(was, notice, str(status)), "applied"
 
@@ -240,7 +245,9 @@ def _written(db: Database, session: Session, becomes: BillingCustomer, notice: N
 
 def _remember(db: Database, session: Session, tenant_id: str, notice: Notice, outcome: Outcome) -> None:
     now = db.clock()
-    session.execute(delete(BILLING_EVENTS).where(BILLING_EVENTS.c.received_at < now - KEPT))
+    # Its own alone: who it is has been locked, and two who delete each other's would wait for each other crosswise.
+    old = (BILLING_EVENTS.c.tenant_id == tenant_id, BILLING_EVENTS.c.received_at < now - KEPT)
+    session.execute(delete(BILLING_EVENTS).where(*old))
     row = {
         "event_id": notice.event_id,
         "tenant_id": tenant_id,

@@ -7,8 +7,7 @@ from functools import partial
 
 from starlette.types import ASGIApp
 
-from dashboards.portal.processor import Processor
-from dashboards.portal.settings import PortalSettings, StripeSettings
+from dashboards.portal.settings import PortalSettings
 from kaimon.base.https import Listening, serve_https, server_tls
 from tenancy.database import open_database
 from tenancy.settings import TenancySettings
@@ -18,8 +17,7 @@ def serve(settings: PortalSettings | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = settings or PortalSettings()
     tls = server_tls(settings.home, settings.portal_tls_certificate, settings.portal_tls_key)
-    Processor(StripeSettings(home=settings.home))
-    # Once, here: a database that cannot be opened, or a key that does not fit, is said before a port is open.
+    # Once, here: a database that cannot be opened is said before a port is open.
     with closing(open_database(TenancySettings(home=settings.home))) as db:
         db.keys.prepare()
     what = Listening("portal", settings.portal_host, settings.portal_port, tls)

@@ -73,11 +73,9 @@ def _taken(db: Database, processor: Processor, request: Request, body: bytes) ->
 
 
 def _heard(db: Database, processor: Processor, notice: Notice) -> tuple[str | None, Outcome]:
-    tenant, outcome = hear(db, notice)
+    tenant, outcome = hear(db, notice, wins_ties=not processor.can_ask)
     if outcome != "unsure":
         return tenant, outcome
-    if not processor.can_ask:
-        return hear(db, notice, sure=True)
     for _ in range(_TRIES):
         # What is asked after the version was read is at least as new as whatever had counted by then.
         known = customer_by_id(db, notice.customer_id)

@@ -16,7 +16,8 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 class HomeSettings(BaseSettings):
     """Read from `KAIMON_HOME`; each package's settings derive their paths from it."""
 
-    model_config = SettingsConfigDict(env_prefix="KAIMON_", frozen=True, extra="ignore")
+    # An error names the setting; what was given is not shown, for beside the one that is wrong may stand a secret.
+    model_config = SettingsConfigDict(env_prefix="KAIMON_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     home: Path = Field(
         default=PROJECT_ROOT / "var",

@@ -16,11 +16,32 @@ app = typer.Typer(help="Serve the customers' pages; invite their first Admin.", 
 @app.command()
 def serve() -> None:
     """Serve until Ctrl-C; TLS 1.2 or newer only."""
+    from sqlalchemy.exc import DBAPIError
+
+    from dashboards.portal.processor import Processor
     from dashboards.portal.server import serve as run
-    from kaimon.base.logs import configure_logs
+    from dashboards.portal.settings import PortalSettings, StripeSettings
+    from kaimon.base.aws import AwsError
+    from kaimon.base.logs import configure_logs, get_logger
+    from tenancy.database import plainly
+    from tenancy.keys import UnusableKeyError
+    from tenancy.migrate import NewerDatabaseError
 
     configure_logs("portal")
-    run()
+    settings = PortalSettings()
+    try:
+        Processor(StripeSettings(home=settings.home))
+    except (ValueError, AwsError) as error:
+        get_logger(__name__).critical("portal_not_started", error=str(error))
+        raise typer.Exit(2) from error
+    try:
+        run(settings)
+    except DBAPIError as error:
+        get_logger(__name__).critical("portal_not_started", error=f"the control database: {plainly(error)}")
+        raise typer.Exit(2) from error
+    except (AwsError, UnusableKeyError, NewerDatabaseError) as error:
+        get_logger(__name__).critical("portal_not_started", error=str(error))
+        raise typer.Exit(2) from error
 
 
 @app.command()

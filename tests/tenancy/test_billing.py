@@ -185,6 +185,15 @@ def test_two_events_of_one_second_that_differ_are_not_guessed(db: Database, acme
     assert customer_by_id(db, "cus_acme").told_at == T0 + timedelta(seconds=11)
 
 
+def test_where_nobody_can_be_asked_the_later_of_one_second_counts_and_never_an_older(
+    db: Database, acme: BillingCustomer
+) -> None:
+    hear(db, told("updated", "active", 10), wins_ties=True)
+    assert hear(db, told("updated", "past_due", 10), wins_ties=True) == ("acme", "applied")
+    assert hear(db, told("updated", "active", 9), wins_ties=True) == ("acme", "stale")
+    assert state(db) == "past_due"
+
+
 def test_an_event_that_comes_twenty_times_at_once_counts_once(db: Database, acme: BillingCustomer) -> None:
     notice = told("updated", "active", 1)
     with ThreadPoolExecutor(8) as pool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -381,6 +383,15 @@ def test_a_key_of_the_other_mode_is_refused_before_a_port_is_open(tmp_path: Path
     with pytest.raises(ValueError, match="mode live") as caught:
         Processor(StripeSettings(home=tmp_path, stripe_api_key=key))
     assert key not in str(caught.value)
+
+
+def test_a_portal_with_such_a_key_says_so_in_a_line_and_does_not_start(tmp_path: Path) -> None:
+    settings = {"KAIMON_HOME": str(tmp_path), "KAIMON_STRIPE_API_KEY": "sk_test_abcd"}
+    command = [Path(sys.executable).parent / "kaimon", "portal", "serve"]
+    ended = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=120)
+    (line,) = [json.loads(text) for text in ended.stderr.splitlines()]
+    assert ended.returncode == 2
+    assert (line["event"], line["error"]) == ("portal_not_started", "stripe_api_key: not a key of the mode live")
 
 
 @pytest.mark.parametrize(

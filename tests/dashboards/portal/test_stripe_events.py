@@ -8,12 +8,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from lake.access_reads import read_access
+from lake.settings import LakeSettings
+from lake.stores import open_store
 from tenancy.audit import read_chain
 from tenancy.billing import link_customer
 from tenancy.tenants import get_tenant, set_subscription
@@ -38,7 +42,8 @@ send, post, event, subscription = signing.send, signing.post, signing.event, sig
 def billed(portal_maker: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A portal that Stripe knows; acme and bolt are its customers. One secret is about to take another's place."""
     secrets = f"{signing.OTHER}, {signing.SECRET}"
-    running = portal_maker(tmp_path_factory.mktemp("billed"), provider=False, KAIMON_STRIPE_WEBHOOK_SECRET=secrets)
+    settings = {"KAIMON_STRIPE_WEBHOOK_SECRET": secrets, "KAIMON_ACCESS_FLUSH_S": "0.2"}
+    running = portal_maker(tmp_path_factory.mktemp("billed"), provider=False, **settings)
     try:
         for tenant in ("acme", "bolt"):
             link_customer(running.db, tenant, f"cus_{tenant}", live=True)
@@ -227,6 +232,25 @@ def test_what_other_events_say_is_taken_and_ignored(billed: Any) -> None:
 def test_without_a_secret_there_is_no_such_address(portal: Any) -> None:
     told = event("customer.subscription.updated", subscription("cus_acme", "active"))
     assert send(portal, told).status_code == 404
+
+
+def test_each_event_leaves_a_record_of_who_sent_it_and_whose_it_is(billed: Any, customer: str) -> None:
+    now = datetime.now(UTC)
+    told = event("customer.subscription.updated", subscription(customer, "active"))
+    assert outcome(send(billed, told)) == "applied"
+    post(billed, b"{}", "t=1,v1=2")
+    store = open_store("audit", LakeSettings(home=billed.home))
+
+    def seen() -> list[tuple[Any, ...]]:
+        found = list(read_access(store, now - timedelta(days=1), now + timedelta(days=1)))
+        mine = [one for one in found if one.what == "portal POST /stripe/events" and one.at >= now]
+        return [(one.outcome, one.status, one.who, one.tenant) for one in mine]
+
+    deadline = time.monotonic() + 60
+    while len(records := seen()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert records == [("ok", 200, "stripe", "acme"), ("bad_signature", 400, None, None)]
 
 
 def test_nobody_looks_at_it_and_no_secret_or_body_is_in_the_log(billed: Any) -> None:
