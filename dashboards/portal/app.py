@@ -45,7 +45,7 @@ WANTED: Final = "__Host-kaimon-to"
 _A_PAGE: Final = re.compile(r"/t/[!-\[\]-~]{1,1000}")
 """Where a login may lead: to a tenant's page here and nowhere else."""
 MAX_FORM_BYTES: Final = 64 * 1024
-_STYLE: Final = Path(__file__).with_name("static") / "portal.css"
+_STATIC: Final = {"/portal.css": "text/css", "/portal.js": "text/javascript"}
 _HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "Strict-Transport-Security": "max-age=31536000",
@@ -195,13 +195,13 @@ def create_app(settings: PortalSettings | None = None, clock: Clock = utc_now) -
             db.close()
 
     app = FastAPI(title="kaimon portal", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    style = _STYLE.read_bytes()
+    static = {path: (Path(__file__).with_name("static") / path[1:]).read_bytes() for path in _STATIC}
 
     async def serve(request: Request) -> Response:
         began, path, code = time.perf_counter(), request.scope["path"], OK
         request.state.request_id = f"req_{secrets.token_hex(8)}"
         try:
-            answer = await _answered(request, app.state.portal, style)
+            answer = await _answered(request, app.state.portal, static)
         except Problem as problem:
             code = problem.code
             if path == stripe_webhook.PATH:
@@ -228,7 +228,7 @@ def create_app(settings: PortalSettings | None = None, clock: Clock = utc_now) -
             )
         )
         answer.headers.update(_HEADERS | {name: answer.headers[name] for name in _OWN if name in answer.headers})
-        if path == "/portal.css":
+        if path in static:
             answer.headers["Cache-Control"] = "max-age=3600"
         return answer
 
@@ -252,14 +252,14 @@ def create_app(settings: PortalSettings | None = None, clock: Clock = utc_now) -
     return app
 
 
-async def _answered(request: Request, portal: Portal, style: bytes) -> Response:
+async def _answered(request: Request, portal: Portal, static: dict[str, bytes]) -> Response:
     path, method = request.scope["path"], request.method
     if (method, path) == ("POST", stripe_webhook.PATH):
         request.scope["kaimon_route"] = path
         return await stripe_webhook.answer(portal.db, portal.processor, request)
     form = await _form(request) if method == "POST" else {}
-    if (method, path) == ("GET", "/portal.css"):
-        return Response(style, media_type="text/css")
+    if method == "GET" and path in static:
+        return Response(static[path], media_type=_STATIC[path])
     if path in mailed_links.PAGES:
         request.scope["kaimon_route"] = path
         return await run_in_threadpool(mailed_links.answer, portal.db, request)

@@ -21,7 +21,10 @@ from lake.settings import LakeSettings
 from tenancy.database import Database
 from tenancy.members import Role
 
-POLICY: Final = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
 """What a page may do: nothing but be seen, and send its forms here."""
 
 

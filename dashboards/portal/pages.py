@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
-from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from dashboards.portal import billing, keys, quality, queries, reports
-from dashboards.portal.activity import CSV_ROWS, FILTERS, PAGE_ROWS, as_csv, rows_of
+from dashboards.portal import billing, exploring, hosts, keys, quality, queries, reports
 from dashboards.portal.call import Call, Route, day_asked
-from dashboards.reports.charts import events_by_hour
+from dashboards.portal.question import Question
+from dashboards.reports.charts import Bar, events_by_time, words_of
+from dashboards.reports.page import HourBar
 from kaimon.base.problems import Problem
 from tenancy import members
 from tenancy.enrollment import create_token, revoke_token
@@ -25,30 +26,22 @@ def overview(call: Call) -> Response:
     return call.page(
         "overview.html",
         found=found,
-        chart=events_by_hour(found.hours),
+        chart=events_by_time(_bars(call, day, found.hours), words_of(found.hours)),
         enrolled=[host for host in queries.hosts_of(call.db, call.scope, call.lake) if host.revoked_at is None],
         before=day - timedelta(days=1),
         after=day + timedelta(days=1) if day < call.now.date() else None,
     )
 
 
-def activity(call: Call) -> Response:
-    """Show events of a day, or of several, filtered."""
-    day = day_asked(call)
-    first = day_asked(call, "from", day)
-    found = rows_of(call.scope, day, call.query, PAGE_ROWS, call.lake, first_day=first)
-    kept = {name: value for name, value in call.query.items() if name in FILTERS and value}
-    same = {"from": first.isoformat(), "day": day.isoformat()} | kept
-    more = None if found.cursor is None else urlencode(same | {"after": found.cursor})
-    return call.page("activity.html", day=day, first=first, found=found, same=urlencode(same), more=more)
-
-
-def activity_csv(call: Call) -> Response:
-    """Hand out the same events as a file."""
-    day = day_asked(call)
-    text = as_csv(rows_of(call.scope, day, call.query, CSV_ROWS, call.lake, first_day=day_asked(call, "from", day)))
-    headers = {"Content-Disposition": 'attachment; filename="activity.csv"'}
-    return Response(text, media_type="text/csv", headers=headers)
+def _bars(call: Call, day: date, hours: Sequence[HourBar | None]) -> list[Bar]:
+    """Return a day's hours as bars that lead to their events."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    starts = [midnight + timedelta(hours=number) for number in range(len(hours))]
+    page = f"/t/{call.scope.tenant_id}/activity"
+    return [
+        Bar(f"{start:%H:%M}", hour, f"{page}?{Question(start, start + timedelta(hours=1)).address()}")
+        for start, hour in zip(starts, hours, strict=True)
+    ]
 
 
 def findings(call: Call) -> Response:
@@ -61,11 +54,6 @@ def findings(call: Call) -> Response:
         before=day - timedelta(days=1),
         after=day + timedelta(days=1) if day < call.now.date() else None,
     )
-
-
-def hosts(call: Call) -> Response:
-    """Show the hosts, and how to add one."""
-    return call.page("hosts.html", hosts=queries.hosts_of(call.db, call.scope, call.lake))
 
 
 def tokens(call: Call) -> Response:
@@ -149,10 +137,7 @@ def audit(call: Call) -> Response:
 
 ROUTES: Final = (
     Route("GET", "", "member", overview),
-    Route("GET", "activity", "member", activity),
-    Route("GET", "activity.csv", "member", activity_csv),
     Route("GET", "findings", "member", findings),
-    Route("GET", "hosts", "member", hosts),
     Route("GET", "tokens", "member", tokens),
     Route("POST", "tokens", "admin", create),
     Route("GET", "tokens/revoke", "admin", consequences),
@@ -163,6 +148,8 @@ ROUTES: Final = (
     Route("POST", "team/role", "admin", change_role),
     Route("POST", "team/remove", "admin", remove),
     Route("GET", "audit", "admin", audit),
+    *exploring.ROUTES,
+    *hosts.ROUTES,
     *reports.ROUTES,
     *quality.ROUTES,
     *keys.ROUTES,

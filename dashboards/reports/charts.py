@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from markupsafe import Markup  # what Jinja's autoescape takes as it is
+from markupsafe import Markup, escape  # what Jinja's autoescape takes as it is
 
 from dashboards.reports.page import HourBar
 
@@ -25,29 +26,63 @@ _HATCH = (
 )
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A column of a chart: how it is called, what it shows (None: nothing is shown), and where it leads."""
+
+    label: str
+    hour: HourBar | None
+    href: str | None = None
+
+
 def events_by_hour(hours: Sequence[HourBar | None]) -> Markup:
     """Return an SVG bar chart of events an hour.
 
     A column is hatched for as large a part of its height as hosts are unknown in that hour, from the top down; an
     hour in which no host was monitored shows a flat dash; one that has not begun shows nothing. Only numbers go in.
     """
-    top = _ceiling(max((hour.events for hour in hours if hour), default=0))
-    step = (WIDTH - _LEFT - _RIGHT) / max(len(hours), 1)
+    return _drawn([Bar(f"{index:02}", hour) for index, hour in enumerate(hours)], 3, "img", words_of(hours), _STYLE)
+
+
+def events_by_time(bars: Sequence[Bar], words: str) -> Markup:
+    """Return a chart as `events_by_hour` draws it, over any range; each column leads to where its bar says.
+
+    It bears no style of its own: it is for pages, which have one.
+
+    Args:
+        bars: in order; their labels and addresses may hold anything.
+        words: what the chart shows, for who cannot see it.
+    """
+    return _drawn(bars, max(1, -(-len(bars) // 8)), "group", words, "")
+
+
+def _drawn(bars: Sequence[Bar], every: int, role: str, words: str, style: str) -> Markup:
+    """Return the chart: every so many columns bear their label below."""
+    top = _ceiling(max((bar.hour.events for bar in bars if bar.hour), default=0))
+    step = (WIDTH - _LEFT - _RIGHT) / max(len(bars), 1)
     drawn: list[str] = []
     for share in (0.0, 0.5, 1.0):
         y = _FLOOR - share * _PLOT_HEIGHT
         drawn.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         drawn.append(_tick(_LEFT - 8, y + 4, "end", _short(top * share)))
-    for index, hour in enumerate(hours):
+    for index, bar in enumerate(bars):
         x = _LEFT + index * step
-        if index % 3 == 0:
-            drawn.append(_tick(x + step / 2, HEIGHT - 8, "middle", f"{index:02}"))
-        if hour is not None:
-            drawn += _column(hour, x + step * 0.16, step * 0.68, top)
-    words = _words(hours)
-    return Markup(  # noqa: S704 - nothing but numbers and our own words
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}"'
-        f' xmlns="http://www.w3.org/2000/svg">{_STYLE}{_HATCH}'
+        if index % every == 0:
+            drawn.append(_tick(x + step / 2, HEIGHT - 8, "middle", escape(bar.label)))
+        if bar.hour is None:
+            continue
+        boxes = _column(bar.hour, x + step * 0.16, step * 0.68, top)
+        if bar.href is None:
+            drawn += boxes
+            continue
+        told = escape(f"{bar.label}: {bar.hour.events:,} events{', not all known' if bar.hour.unknown else ''}")
+        # All of the column's height can be hit, however low its bar is.
+        boxes.append(_box("hit", x, _TOP, step, _PLOT_HEIGHT))
+        drawn.append(f'<a href="{escape(bar.href)}" aria-label="{told}"><title>{told}</title>{"".join(boxes)}</a>')
+    words = escape(words)
+    return Markup(  # noqa: S704 - numbers, our own words, and what was escaped
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="{role}" aria-label="{words}"'
+        f' xmlns="http://www.w3.org/2000/svg">{style}{_HATCH}'
         f"<title>{words}</title>{''.join(drawn)}</svg>"
     )
 
@@ -75,7 +110,8 @@ def _column(hour: HourBar, x: float, width: float, top: float) -> list[str]:
     return drawn
 
 
-def _words(hours: Sequence[HourBar | None]) -> str:
+def words_of(hours: Sequence[HourBar | None]) -> str:
+    """Return what a chart of hours shows, for who cannot see it."""
     known = [hour for hour in hours if hour]
     unknown = sum(1 for hour in known if hour.unknown)
     return f"File events by hour: {sum(hour.events for hour in known):,} in all; {unknown} hours with unknown parts"

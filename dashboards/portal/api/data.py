@@ -25,6 +25,7 @@ from dashboards.portal.api.call import (
     read_cursor,
     write_cursor,
 )
+from dashboards.portal.question import literal
 from kaimon.base.problems import Problem
 from lake.query import QueryError, run_query
 from lake.reads import scan
@@ -58,9 +59,9 @@ def events(  # noqa: PLR0917 - each is a parameter of the address
     """List events of a range, newest first: at most 31 days, and within the limits of a query."""
     exact = {"hostname": hostname, "operation": operation, "process": process, "user": user}
     asked = ["events", from_, to, path, *exact.values()]
-    conditions = [f'"{name}" = {_literal(value)}' for name, value in exact.items() if value is not None]
+    conditions = [f'"{name}" = {literal(value)}' for name, value in exact.items() if value is not None]
     if path is not None:
-        conditions.append(f"starts_with(path, {_literal(path)})")
+        conditions.append(f"starts_with(path, {literal(path)})")
     if cursor is None:
         last = call.now if to is None else moment_in_range(to)
         first = last - timedelta(days=1) if from_ is None else moment_in_range(from_)
@@ -72,7 +73,7 @@ def events(  # noqa: PLR0917 - each is a parameter of the address
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     order = "ORDER BY time DESC, agent_id, load_id, cpu, seq"
     columns = ", ".join(f'"{name}"' for name in _COLUMNS)
-    # Everything in it is ours, a number, or a literal that `_literal` closed; and it runs where it can do nothing else.
+    # Everything in it is ours, a number, or a literal that `literal` closed; and it runs where it can do nothing else.
     sql = f"SELECT {columns} FROM events {where} {order} LIMIT {limit + 1}"  # noqa: S608
     try:
         with call.turns.one():
@@ -186,23 +187,12 @@ def _after(values: list[Any]) -> tuple[datetime, datetime, str]:
     at = f"make_timestamptz({time})"
     older = (
         f"(time < {at} OR (time = {at} AND (agent_id, load_id, cpu, seq) > "
-        f"({_literal(agent)}, {_literal(load)}, {cpu}, {seq})))"
+        f"({literal(agent)}, {literal(load)}, {cpu}, {seq})))"
     )
     try:
         return _moment(first), _moment(last), older
     except OverflowError as error:
         raise bad_cursor() from error
-
-
-def _literal(text: str) -> str:
-    """Return a text as a literal of SQL: a quote in it is doubled, and nothing else has a meaning there.
-
-    Raises:
-        Problem: 400, it holds what no name of ours does.
-    """
-    if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in text):
-        raise Problem(400, "bad_filter", "Not a name", "Control characters are escaped in names, as the schema says.")
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _micros(moment: datetime) -> int:

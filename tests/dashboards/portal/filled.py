@@ -28,7 +28,9 @@ def write(table: str, day: date, told: list[dict[str, Any]], lake: LakeSettings,
         pl.Datetime("us", "UTC"): datetime(day.year, day.month, day.day, tzinfo=UTC),
     }
     frame = pl.DataFrame(told).select(
-        pl.col(name).cast(kind) if name in told[0] else pl.lit(values.get(kind, 0)).cast(kind).alias(name)
+        pl.col(name).cast(kind)
+        if name in told[0]
+        else pl.lit([] if kind.is_nested() else values.get(kind, 0)).cast(kind).alias(name)
         for name, kind in schema.items()
     )
     if table == "events":

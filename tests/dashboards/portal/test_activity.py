@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from dashboards.portal.activity import Rows, as_csv, rows_of
+from dashboards.portal.question import Question
 from lake.commits import Writer
 from lake.encoding import encode
 from lake.files import put_file
@@ -46,7 +47,14 @@ def lake(tmp_path: Path) -> LakeSettings:
 
 def read(query: dict[str, str], most: int, lake: LakeSettings) -> Rows:
     scope: Any = type("Scope", (), {"tenant_id": "acme"})
-    return rows_of(scope, DAY, query, most, lake)
+    filters = {name: value for name, value in query.items() if name != "after"}
+    return rows_of(scope, days(0, filters), most, lake, query.get("after", ""))
+
+
+def days(back: int, filters: dict[str, str] | None = None) -> Question:
+    """Ask for `DAY` and so many days before it."""
+    midnight = datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC)
+    return Question(midnight - timedelta(days=back), midnight + timedelta(days=1), filters or {})
 
 
 @pytest.mark.parametrize("most", [1, 3, 7, 20, 21])
@@ -77,7 +85,7 @@ def test_what_is_no_cursor_is_refused(lake: LakeSettings, cursor: str) -> None:
 
 
 def test_no_cell_of_the_file_is_a_formula(lake: LakeSettings) -> None:
-    text = as_csv(read({}, 100, lake))
+    text = as_csv(read({}, 100, lake).rows)
     assert text.count("'=cmd") == 20
     assert ",=cmd" not in text
 
@@ -123,7 +131,7 @@ def test_pages_over_days_hold_every_row_of_them_once_newest_first(tmp_path: Path
     read_rows: list[dict[str, Any]] = []
     query: dict[str, str] = {}
     while True:
-        page = rows_of(scope, DAY, query, most, lake, first_day=DAY - timedelta(days=3))
+        page = rows_of(scope, days(3), most, lake, query.get("after", ""))
         assert len(page.rows) <= most
         read_rows += page.rows
         if page.cursor is None:
@@ -137,7 +145,6 @@ def test_pages_over_days_hold_every_row_of_them_once_newest_first(tmp_path: Path
 
 
 @pytest.mark.parametrize("back", [-1, 31])
-def test_a_span_that_is_none_or_too_long_is_refused(tmp_path: Path, back: int) -> None:
-    scope: Any = type("Scope", (), {"tenant_id": "acme"})
+def test_a_span_that_is_none_or_too_long_is_refused(back: int) -> None:
     with pytest.raises(ValueError, match="at most 31 days"):
-        rows_of(scope, DAY, {}, 10, LakeSettings(home=tmp_path), first_day=DAY - timedelta(days=back))
+        days(back)

@@ -121,7 +121,8 @@ def test_hostile_names_are_inert_on_every_page(portal: Any, admin: Any) -> None:
     for route in ROUTES:
         if route.method == "GET":
             page = admin.get(f"/t/acme/{route.path}")
-            assert "<script" not in page.text
+            # Ours alone, and no inline one: the policy would let none run.
+            assert "<script" not in page.text.replace('<script src="/portal.js" defer></script>', "")
             assert "<img" not in page.text
             assert "\u202e" not in page.text
             assert "60481729" not in page.text
