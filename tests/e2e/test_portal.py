@@ -128,6 +128,10 @@ def test_a_host_is_added_as_the_pages_say_its_event_shows_and_a_revoked_token_en
     ada.follow("Tokens")
     assert not portal.looks_like_a_token(ada.page.content()), "shown once"
 
+    # Another window stays on Hosts, and nobody touches it.
+    left = portal.Person(ada.context, world.url)
+    left.open("hosts")
+    assert "No host has enrolled in this hour." in left.text()
     public = portal.make_release(tmp_path / "release")
     host = portal.Host(tmp_path / "machine")
     more = ("--ca", world.local.prepare(), "--key", public, "--version", "0")
@@ -153,6 +157,12 @@ def test_a_host_is_added_as_the_pages_say_its_event_shows_and_a_revoked_token_en
     told = [cell.inner_text() for cell in ada.row(str(deed)).get_by_role("cell").all()][1:]
     who = pwd.getpwuid(os.getuid()).pw_name
     assert told == [machine, "rename", f"{deed} → {deed}.old", "mv", who, "1"]
+    left.page.get_by_text("first event received").wait_for()
+    left.press(left.page.get_by_role("link", name="See its events"))
+    left.row(str(deed)).first.wait_for()
+    ada.press(ada.row(str(deed)).get_by_role("link"))
+    assert ada.heading().startswith("One event: rename")
+    assert f"{deed} → {deed}.old" in ada.text()
 
     ada.follow("Tokens")
     ada.press(ada.row("the first host").get_by_role("link", name="Revoke…"))
