@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -26,12 +27,16 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from sqlalchemy import func, select
 
+from dashboards.portal import oidc
 from dashboards.portal.app import SESSION, create_app
 from dashboards.portal.settings import PortalSettings
+from kaimon.base.problems import Problem
+from kaimon.base.tls import ensure_development_tls
 from kaimon.local.provider import Provider, _Handler
 from tenancy.database import Database, open_database
 from tenancy.members import invite, list_members, remove_member
 from tenancy.people_tables import LOGINS, PORTAL_SESSIONS
+from tenancy.sessions import Attempt
 from tenancy.settings import TenancySettings
 from tenancy.tenants import create_tenant
 
@@ -386,6 +391,32 @@ def test_how_somebody_proved_themselves_is_asked_for_where_it_matters_and_can_be
     assert ("claims" in asked) is (supported and required)
     if "claims" in asked:
         assert json.loads(asked["claims"]) == {"id_token": {"amr": None, "acr": None}}
+
+
+def test_a_provider_is_spoken_to_only_if_an_authority_that_is_trusted_signed_for_it(tmp_path: Path) -> None:
+    ours, other = (ensure_development_tls(tmp_path / name) for name in ("ours", "other"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(ours.certificate, ours.key)
+    handler: Any = type("Handler", (_Handler,), {})
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+    issuer = f"https://127.0.0.1:{http.server_port}"
+    handler.provider = Provider(issuer, "kaimon", f"{URL}/callback")
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    try:
+        for ca in (None, other.ca, ours.ca):
+            portal = oidc.Provider(PortalSettings(home=tmp_path, oidc_issuer=issuer, oidc_ca=ca))
+            if ca == ours.ca:
+                assert portal.redirect(Attempt("state", "nonce", "v" * 48)).startswith(f"{issuer}/authorize?")
+                continue
+            with pytest.raises(Problem) as refusal:
+                portal.redirect(Attempt("state", "nonce", "v" * 48))
+            assert (refusal.value.status, refusal.value.code) == (503, "provider_away")
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
 
 
 def test_an_address_that_changes_at_the_provider_makes_nobody_somebody_else(
