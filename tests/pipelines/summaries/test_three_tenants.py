@@ -115,6 +115,7 @@ def test_peace_an_attack_and_a_silence_are_each_told_as_what_they_are(home: Any)
             assert_recomputed(company.tenant, day.isoformat())
 
 
+@pytest.mark.timeout(3600)
 def test_a_week_of_three_companies_is_told_and_every_number_of_it_recomputed(
     home: Any, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
