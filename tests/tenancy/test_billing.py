@@ -185,6 +185,13 @@ def test_two_events_of_one_second_that_differ_are_not_guessed(db: Database, acme
     assert customer_by_id(db, "cus_acme").told_at == T0 + timedelta(seconds=11)
 
 
+def test_of_one_second_a_subscription_is_created_then_updated_then_deleted(db: Database, acme: BillingCustomer) -> None:
+    hear(db, told("updated", "past_due", 10))
+    assert hear(db, told("created", "active", 10)) == ("acme", "stale")
+    assert hear(db, told("deleted", "canceled", 10)) == ("acme", "applied")
+    assert state(db) == "ended"
+
+
 def test_where_nobody_can_be_asked_the_later_of_one_second_counts_and_never_an_older(
     db: Database, acme: BillingCustomer
 ) -> None:

@@ -29,7 +29,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
 
 
 class StandIn:
-    """What Stripe would know. `away` is `""`, `500`, `hang` or `nonsense`."""
+    """What Stripe would know. `away` is `""`, `500`, `hang` or `nonsense`; `heard` counts calls, also while it is."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -39,6 +39,7 @@ class StandIn:
         self.subscriptions: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.pages = url
+        self.heard = 0
         self._once: dict[str, dict[str, Any]] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -126,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._api("POST", urlsplit(self.path).path, dict(parse_qsl(body.decode())))
 
     def _api(self, method: str, path: str, asked: dict[str, str]) -> None:
+        self.stand_in.heard += 1
         if self.stand_in.away == "hang":
             self.stand_in.released.wait(60)
             self.close_connection = True
