@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -187,12 +188,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a million events")
     parser.add_argument("--json", action="store_true", help="on one line")
     parser.add_argument("--rows", type=int, default=100_000_000, help="events of the day")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="a new home that is left there, for other benchmarks"
+    )
     arguments = parser.parse_args()
     rows = 1_000_000 if arguments.quick else arguments.rows
     day = datetime.now(UTC).date() - timedelta(days=2)
-    with tempfile.TemporaryDirectory(prefix="kaimon-bench-") as name:
-        home = Path(name)
-        os.environ["KAIMON_HOME"] = name
+    with ExitStack() as stack:
+        home = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaimon-bench-")))
+        home.mkdir(parents=True, exist_ok=arguments.keep is None)
+        os.environ["KAIMON_HOME"] = str(home)
         database = open_database(TenancySettings(home=home))
         create_tenant(database, TENANT, subscription="active")
         database.close()

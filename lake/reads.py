@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, timedelta
 
 import polars as pl
 from deltalake import DeltaTable
@@ -41,6 +42,18 @@ def scan(
     with accessing("storage", "lake.read", tenant, span_of(table, first_day, last_day)):
         handle = silent_table(tenant, table, settings)
     return frame_of(handle, tenant, table, (first_day, last_day), settings)
+
+
+def scan_days(
+    tenant: str, table: str, first_day: date, last_day: date, settings: LakeSettings | None = None
+) -> Iterator[pl.LazyFrame]:
+    """Yield a tenant's table day by day, the newest first, as it is when the first is asked for: it is opened once."""
+    settings = settings or LakeSettings()
+    with accessing("storage", "lake.read", tenant, span_of(table, first_day, last_day)):
+        handle = silent_table(tenant, table, settings)
+    while last_day >= first_day:
+        yield frame_of(handle, tenant, table, (last_day, last_day), settings)
+        last_day -= timedelta(days=1)
 
 
 def span_of(table: str, first_day: date | None, last_day: date | None) -> str:

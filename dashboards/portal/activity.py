@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import polars as pl
@@ -17,8 +17,9 @@ from dashboards.portal.question import KEY, SHOWN, Question, cursor, cursor_of, 
 from dashboards.portal.scope import TenantScope
 from kaimon.base.problems import Problem
 from kaimon.base.sheets import no_formula
+from lake.frames import frame_schema
 from lake.query import QueryError, run_query
-from lake.reads import scan
+from lake.reads import scan_days
 from lake.settings import LakeSettings
 
 PAGE_ROWS: Final = 100
@@ -47,10 +48,11 @@ def rows_of(scope: TenantScope, question: Question, most: int, lake: LakeSetting
         day = min(day, moment_of(after).date())
     parts: list[pl.DataFrame] = []
     missing = most + 1
-    while missing > 0 and day >= question.first_day:
-        parts.append(_newest(scan(scope.tenant_id, "events", day, day, lake).filter(*wanted), missing))
+    for frame in scan_days(scope.tenant_id, "events", question.first_day, day, lake):
+        parts.append(_newest(frame.filter(*wanted), missing))
         missing -= parts[-1].height
-        day -= timedelta(days=1)
+        if missing <= 0:
+            break
     found = pl.concat(parts) if parts else pl.DataFrame()
     rows = found.head(most).to_dicts()
     return Rows(rows, cursor(rows[-1]) if found.height > most else None)
@@ -60,6 +62,8 @@ def _newest(frame: pl.LazyFrame, most: int) -> pl.DataFrame:
     # The times alone first: they tell from when on rows can count, and all other columns are read of those rows only.
     times = frame.select(pl.col("time").top_k(most).min()).collect().item()
     order = ("time", *KEY)
+    if times is None:
+        return pl.DataFrame(schema={name: frame_schema("events")[name] for name in (*SHOWN, *KEY)})
     rows = frame.filter(pl.col("time") >= pl.lit(times, pl.Datetime("us", "UTC")))
     return rows.select(*SHOWN, *KEY).sort(order, descending=[True, *[False] * len(KEY)]).head(most).collect()
 
@@ -70,11 +74,25 @@ def table_of(scope: TenantScope, question: Question, lake: LakeSettings) -> pa.T
     Raises:
         Problem: 422, it met a limit.
     """
-    sql = question.sql(min(FILE_ROWS, lake.query_row_limit))
+    most = min(FILE_ROWS, lake.query_row_limit)
     try:
-        return run_query(scope.tenant_id, sql, question.first, question.last, lake).table
+        # A query sorts all that its range holds: it is given no more of it than its rows can be in.
+        first = _oldest(scope, question, most, lake)
+        return run_query(scope.tenant_id, question.sql(most), first, question.last, lake).table
     except QueryError as error:
         raise Problem(422, "query_limit", "The query was given up", f"{error}; ask for less.") from error
+
+
+def _oldest(scope: TenantScope, question: Question, most: int, lake: LakeSettings) -> datetime:
+    """Return a time from which on the newest `most` rows are, by reading times and what is filtered by alone."""
+    wanted, missing = question.where(), most
+    for frame in scan_days(scope.tenant_id, "events", question.first_day, question.last_day, lake):
+        times = frame.filter(*wanted).select(pl.col("time").top_k(missing)).collect()["time"]
+        missing -= times.len()
+        if missing <= 0:
+            oldest: datetime = min(times.to_list())
+            return oldest
+    return question.first
 
 
 def as_csv(rows: Iterable[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -184,12 +185,24 @@ def _clock(text: str | None, otherwise: time) -> time:
 
 def _fits(name: str, wanted: str) -> pl.Expr:
     if name == "path":
-        return pl.col("path").str.starts_with(wanted)
+        # The bounds say no more, but in words by which statistics leave parts of a sealed day shut.
+        path, upper = pl.col("path"), _above(wanted)
+        begins = path.str.starts_with(wanted) & (path >= wanted)
+        return begins if upper is None else begins & (path < upper)
     if name == "file":
         return (pl.col("path") == wanted) | (pl.col("target_path") == wanted).fill_null(value=False)
     if name == "pid":
         return pl.col("pid") == int(wanted)
     return pl.col("agent_id" if name == "agent" else name) == wanted
+
+
+def _above(prefix: str) -> str | None:
+    """Return the least text above all that begin with `prefix`, in the order of code points, None if there is none."""
+    head = prefix.rstrip(chr(sys.maxunicode))
+    if not head:
+        return None
+    following = ord(head[-1]) + 1
+    return head[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
 def _condition(name: str, wanted: str) -> str:

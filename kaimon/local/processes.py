@@ -72,6 +72,14 @@ class Children:
         self._children.append(child)
         return child
 
+    def started(self, name: str) -> Child:
+        """Return the newest child of a name.
+
+        Raises:
+            KeyError: none was started.
+        """
+        return {child.name: child for child in self._children}[name]
+
     def check(self) -> None:
         """Raise if any child has ended."""
         for child in self._children:

@@ -26,10 +26,12 @@ from dashboards.portal.api.call import (
     write_cursor,
 )
 from dashboards.portal.question import literal
+from dashboards.portal.reports import recipients_of
 from kaimon.base.problems import Problem
 from lake.query import QueryError, run_query
 from lake.reads import scan
 from tenancy import days
+from tenancy.schedules import schedule_of
 
 LONGEST: Final = timedelta(days=31)
 """The widest range that one question about events may have."""
@@ -136,6 +138,8 @@ def quality(call: Asked, day: _DayQuery = None) -> models.Quality:
             pl.col("captured").sum(),
             pl.sum_horizontal(*_LOST).sum().alias("lost"),
             **{name: (state == name).sum() for name in names},
+            at=pl.col("hour").dt.hour(),
+            verdicts=state,
         )
         .sort("agent_id")
         .collect()
@@ -147,8 +151,13 @@ def quality(call: Asked, day: _DayQuery = None) -> models.Quality:
         checks=None if checked is None else checked.state,
         sealed=checked is not None and 0 < checked.version <= checked.sealed_version,
         coverage=models.Coverage.model_validate(found.known),
-        hosts=[models.HostQuality.model_validate(row) for row in rows.to_dicts()],
+        hosts=[models.HostQuality.model_validate(row | {"hours": _grid(row)}) for row in rows.to_dicts()],
     )
+
+
+def _grid(row: dict[str, Any]) -> list[str | None]:
+    verdicts = dict(zip(row["at"], row["verdicts"], strict=True))
+    return [verdicts.get(hour) for hour in range(24)]
 
 
 def reports(call: Asked, cursor: Cursor = None, limit: Limit = 100) -> models.Page[models.Report]:
@@ -163,6 +172,15 @@ def reports(call: Asked, cursor: Cursor = None, limit: Limit = 100) -> models.Pa
     )
     found = [models.Report.model_validate(_report(row)) for row in newest.to_dicts()]
     return page_of(found, lambda one: one.period, ["reports"], cursor, limit)
+
+
+def mailing(call: Asked) -> models.Mailing:
+    """Show when summaries are mailed, and to whom."""
+    schedule = schedule_of(call.db, call.scope.tenant_id)
+    return models.Mailing(
+        schedule=None if schedule is None else models.Schedule.model_validate(schedule),
+        recipients=[models.Recipient.model_validate(one) for one in recipients_of(call.db, call.scope)],
+    )
 
 
 def report(call: Asked, period: str) -> models.FullReport:
@@ -245,6 +263,7 @@ ROUTES: Final = (
     ApiRoute("GET", "/findings", "read:findings", findings),
     ApiRoute("GET", "/quality", "read:quality", quality),
     ApiRoute("GET", "/reports", "read:reports", reports),
+    ApiRoute("GET", "/mailing", "read:reports", mailing),
     ApiRoute("GET", "/reports/{period}", "read:reports", report),
     ApiRoute("GET", "/reports/{period}/facts", "read:reports", facts),
 )

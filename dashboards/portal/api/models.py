@@ -189,7 +189,10 @@ class Finding(_Answer):
 
 
 class HostQuality(_Answer):
-    """A host's day: its hours by what is known of them, and its events captured and known lost."""
+    """A host's day: its hours by what is known of them, and its events captured and known lost.
+
+    `hours` is the same hour by hour: 24 verdicts, null where nothing is computed.
+    """
 
     agent_id: str
     hostname: str
@@ -199,6 +202,7 @@ class HostQuality(_Answer):
     not_monitored: int
     captured: int
     lost: int
+    hours: list[Literal["complete", "partial", "unknown", "not_monitored"] | None] = Field(min_length=24, max_length=24)
 
 
 class Quality(BaseModel):
@@ -221,6 +225,32 @@ class Report(_Answer):
     headline: str
     facts_digest: str
     made_at: datetime
+
+
+class Schedule(_Answer):
+    """When summaries are mailed: from `hour` on by the clock of `time_zone`."""
+
+    daily: bool
+    weekly: bool
+    time_zone: str
+    hour: int
+
+
+class Recipient(_Answer):
+    """An address that summaries are mailed to, once it is confirmed."""
+
+    recipient_id: str
+    address: str
+    state: Literal["pending", "confirmed", "bounced"]
+    created_at: datetime
+    confirmed_at: datetime | None
+
+
+class Mailing(BaseModel):
+    """How summaries go out: `schedule` is null if none do."""
+
+    schedule: Schedule | None
+    recipients: list[Recipient]
 
 
 class FullReport(Report):

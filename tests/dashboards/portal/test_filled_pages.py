@@ -20,6 +20,8 @@ from dashboards.portal.hosts import Health, health_of
 from dashboards.portal.pages import ROUTES
 from lake.settings import LakeSettings
 from tenancy.enrollment import create_token, enroll
+from tenancy.recipients import add_recipient
+from tenancy.schedules import Schedule, set_schedule
 from tenancy.tenants import create_tenant
 from tests.dashboards.portal import filled
 
@@ -163,3 +165,18 @@ def test_losses_of_a_host_are_those_of_its_last_24_hours(tmp_path: Path) -> None
     filled.write("completeness", filled.DAY - timedelta(days=1), hours[1:], lake, "acme")
     scope: Any = type("Scope", (), {"tenant_id": "acme"})
     assert health_of(scope, now, lake) == {"agt_0": Health(None, 3, 0, 2)}
+
+
+def test_the_api_tells_each_hour_of_each_host_and_how_summaries_are_mailed(portal: Any, analyst: Any) -> None:
+    client = portal.api("corp", "read:*")
+    hosts = client.get(f"/quality?day={filled.DAY}").json()["hosts"]
+    assert hosts[0]["hours"] == ["complete"] * 13 + ["unknown"] + ["complete"] * 10
+    assert hosts[1]["hours"] == ["not_monitored"] * 12 + ["complete"] * 12
+    histogram = client.get(f"/activity/histogram?day={filled.DAY}").json()
+    assert (histogram["events"], histogram["hours"][13]["unknown"]) == (2100, 1)
+    assert client.get("/mailing").json() == {"schedule": None, "recipients": []}
+    set_schedule(portal.db, Schedule("corp", daily=True, weekly=False, time_zone="Europe/Vienna", hour=6))
+    add_recipient(portal.db, "corp", "eve@corp.example")
+    told = client.get("/mailing").json()
+    assert told["schedule"] == {"daily": True, "weekly": False, "time_zone": "Europe/Vienna", "hour": 6}
+    assert [(one["address"], one["state"]) for one in told["recipients"]] == [("eve@corp.example", "pending")]

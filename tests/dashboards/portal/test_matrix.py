@@ -62,7 +62,12 @@ API: Final = {
     "read:events": {("GET", "/events"), ("GET", "/activity/histogram")},
     "read:findings": {("GET", "/findings")},
     "read:quality": {("GET", "/quality")},
-    "read:reports": {("GET", "/reports"), ("GET", "/reports/{period}"), ("GET", "/reports/{period}/facts")},
+    "read:reports": {
+        ("GET", "/reports"),
+        ("GET", "/mailing"),
+        ("GET", "/reports/{period}"),
+        ("GET", "/reports/{period}/facts"),
+    },
     "read:team": {("GET", "/team/members"), ("GET", "/team/members/{person_id}"), ("GET", "/team/invitations")},
     "write:team": {
         ("PATCH", "/team/members/{person_id}"),

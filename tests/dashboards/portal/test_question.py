@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -153,6 +153,15 @@ def test_a_file_holds_the_rows_of_its_question_and_reads_back(lake: LakeSettings
     table = table_of(SCOPE, day(path="/srv/a'b"), lake)
     back = pq.read_table(io.BytesIO(as_parquet(table)))
     assert back.to_pylist() == rows(day(path="/srv/a'b"), 10_000, lake)
+
+
+@pytest.mark.parametrize("first", [filled.MIDNIGHT, filled.MIDNIGHT - timedelta(days=9)])
+def test_a_file_that_cannot_hold_all_holds_the_newest(
+    lake: LakeSettings, monkeypatch: pytest.MonkeyPatch, first: datetime
+) -> None:
+    monkeypatch.setattr("dashboards.portal.activity.FILE_ROWS", 75)
+    question = Question(first, END, {"process": "vim"})
+    assert table_of(SCOPE, question, lake).to_pylist() == rows(question, 75, lake)
 
 
 def test_a_row_is_found_by_its_name_with_every_field_and_its_hour(lake: LakeSettings, tmp_path: Path) -> None:
