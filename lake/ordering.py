@@ -1,36 +1,33 @@
 """The rows of a day in order, range after range: one range is in memory at a time, however long the day is.
 
-What fits is sorted as it is. Else an external sort: each piece of the files is sorted into a run on disk, and each
-range is read from every run, of which statistics open only the parts that touch it. Runs are files without a name:
-nothing of them is left when the process dies, however it dies.
+What fits is sorted as it is. Else an external sort: each piece of the files is sorted into a run (`lake.runs`), and
+each range is read from those parts of every run that touch it.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
-from itertools import chain
-from pathlib import Path
-from typing import IO, Any, Final
+from itertools import pairwise
+from typing import Final
 
 import polars as pl
 
 from lake.files import StoredFile, scan_files
+from lake.runs import Key, Runs, open_runs
 from lake.settings import LakeSettings
 
 ORDER: Final = ("path", "time", "agent_id", "load_id", "cpu", "seq")
 """How the rows of a sealed day are ordered: by path and time, and where these are the same by a row's identity."""
 
-RANGE_ROWS: Final = 1_000_000
-"""Rows of a range, about; a million events are some 0.5 GB while they are sorted."""
+RANGE_ROWS: Final = 500_000
+"""Rows of a range, about; so many events are some 0.25 GB, and three times that while they are sorted."""
 
-_STEP: Final = 4_096
-"""One row in so many, of each run, tells where ranges begin."""
+_STEP: Final = 2_048
+"""One row in so many, of each run, tells where ranges begin; so many are read of a run at a time."""
 
-_RUN_GROUP_ROWS: Final = 16_384
+_RANGES_A_RUN: Final = 2
+"""A run is as long as so many ranges: of half as many runs a range reads half as many edges in vain."""
 
 
 def in_order(
@@ -42,6 +39,7 @@ def in_order(
     is_ordered: frozenset[str] = frozenset(),
     range_rows: int = RANGE_ROWS,
     step: int = _STEP,
+    told: Callable[[int], None] | None = None,
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of one day's files in `ORDER`, range after range, none of them empty.
 
@@ -55,27 +53,30 @@ def in_order(
         settings: where the lake is; runs are written below its home.
         is_ordered: paths of those files whose rows are in `ORDER` already.
         range_rows: see above; no more are in memory at a time, beside what a run's parts that touch a range hold.
-        step: see above; greater is coarser and cheaper.
+        step: see above; greater is coarser and cheaper, and more than a range has is none.
+        told: called with the rows that are in runs, after each.
     """
-    settings = settings or LakeSettings()
+    settings, step = settings or LakeSettings(), min(step, range_rows)
     if not files:
         return
     if sum(file.rows for file in files) <= range_rows:
         yield scan_files(tenant, table, files, settings).collect().sort(ORDER)
         return
-    with ExitStack() as stack:
-        runs: list[pl.LazyFrame] = []
-        samples: list[pl.DataFrame] = []
-        for file in (file for file in files if file.path in is_ordered):
-            runs.append(scan_files(tenant, table, [file], settings))
-            samples += [
-                part.select(ORDER).gather_every(step) for part in _parts(runs[-1].select(ORDER), file.rows, range_rows)
-            ]
-        loose = [file for file in files if file.path not in is_ordered]
-        for rows in _pieces(tenant, table, loose, settings, range_rows):
-            samples.append(_add_run(runs, rows.sort(ORDER), settings, stack, step))
-            del rows
-        yield from _merged(runs, samples, range_rows, step)
+    ordered: list[pl.LazyFrame] = []
+    samples: list[pl.DataFrame] = []
+    for file in (file for file in files if file.path in is_ordered):
+        ordered.append(scan_files(tenant, table, [file], settings))
+        samples += [
+            part.select(ORDER).gather_every(step) for part in _parts(ordered[-1].select(ORDER), file.rows, range_rows)
+        ]
+    loose = [file for file in files if file.path not in is_ordered]
+    with open_runs(settings.home, ORDER, step) as runs:
+        for piece in _pieces(tenant, table, loose, settings, _RANGES_A_RUN * range_rows):
+            samples.append(runs.add(piece))
+            del piece
+            if told is not None:
+                told(runs.rows)
+        yield from _merged(runs, ordered, samples, range_rows, step)
 
 
 def pieces_in_order(
@@ -93,17 +94,21 @@ def pieces_in_order(
         range_rows: as for `in_order`.
         step: as for `in_order`.
     """
-    settings = settings or LakeSettings()
-    packed = _packed(pieces, range_rows)
-    begin = [rows for _, rows in zip(range(2), packed, strict=False)]
-    if len(begin) < 2:
-        yield from (rows.sort(ORDER) for rows in begin)
+    settings, step = settings or LakeSettings(), min(step, range_rows)
+    packed = _packed(pieces, _RANGES_A_RUN * range_rows)
+    first = next(packed, None)
+    if first is None:
         return
-    with ExitStack() as stack:
-        runs: list[pl.LazyFrame] = []
-        samples = [_add_run(runs, rows.sort(ORDER), settings, stack, step) for rows in chain(begin, packed)]
-        begin.clear()
-        yield from _merged(runs, samples, range_rows, step)
+    second = next(packed, None) if first.height <= range_rows else None
+    if first.height <= range_rows and second is None:
+        yield first.sort(ORDER)
+        return
+    begin = [rows for rows in (first, second) if rows is not None]
+    del first, second
+    with open_runs(settings.home, ORDER, step) as runs:
+        samples = [runs.add(begin.pop(0)) for _ in range(len(begin))]
+        samples += map(runs.add, packed)
+        yield from _merged(runs, [], samples, range_rows, step)
 
 
 def _packed(pieces: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
@@ -121,25 +126,27 @@ def _packed(pieces: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]
         yield pl.concat(together)
 
 
-def _add_run(
-    runs: list[pl.LazyFrame], ordered: pl.DataFrame, settings: LakeSettings, stack: ExitStack, step: int
-) -> pl.DataFrame:
-    """Make a run of ordered rows, and return the sample that tells where ranges begin."""
-    with ExitStack() as opening:
-        file = opening.enter_context(tempfile.TemporaryFile(dir=_there(settings.home)))
-        runs.append(_spill(ordered, file))
-        stack.push(opening.pop_all())
-    return ordered.select(ORDER).gather_every(step)
-
-
 def _merged(
-    runs: list[pl.LazyFrame], samples: list[pl.DataFrame], range_rows: int, step: int
+    runs: Runs, ordered: Sequence[pl.LazyFrame], samples: Sequence[pl.DataFrame], range_rows: int, step: int
 ) -> Iterator[pl.DataFrame]:
-    whole = pl.concat(runs)
-    for between in _ranges(pl.concat(samples), max(range_rows // step, 1)):
-        part = whole.filter(between).collect().sort(ORDER)
+    bounds = _bounds(pl.concat(samples), max(range_rows // step, 1))
+    for lower, upper in pairwise([None, *bounds, None]):
+        part = _range(runs, ordered, lower, upper)
         if part.height:
             yield part
+        # Or else it would stay until the next is made.
+        del part
+
+
+def _range(runs: Runs, ordered: Sequence[pl.LazyFrame], lower: Key | None, upper: Key | None) -> pl.DataFrame:
+    """Return the rows from one key up to another, in order."""
+    inner, edges = runs.between(lower, upper)
+    within = _within(lower, upper)
+    parts = [*inner, *(part.filter(within) for part in edges)]
+    del inner, edges
+    if ordered:
+        parts.append(pl.concat(ordered).filter(within).collect())
+    return pl.concat(parts).sort(ORDER)
 
 
 def _pieces(
@@ -161,33 +168,23 @@ def _parts(frame: pl.LazyFrame, total: int, rows: int) -> Iterator[pl.DataFrame]
         yield frame.slice(first, rows).collect()
 
 
-def _there(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _bounds(sample: pl.DataFrame, every: int) -> list[Key]:
+    """Return the keys at which ranges begin, but for the first."""
+    return sample.sort(ORDER).gather_every(every, offset=every).unique(maintain_order=True).rows()
 
 
-def _spill(rows: pl.DataFrame, file: IO[bytes]) -> pl.LazyFrame:
-    rows.write_parquet(file, compression="lz4", statistics=True, row_group_size=_RUN_GROUP_ROWS)
-    file.flush()
-    return pl.scan_parquet(f"/proc/{os.getpid()}/fd/{file.fileno()}", glob=False)
+def _within(lower: Key | None, upper: Key | None) -> pl.Expr:
+    """Say whether a row lies in a range: from its lower key on, before its upper one."""
+    # What is said of the path alone says less, in words by which statistics leave parts shut.
+    said = pl.lit(value=True)
+    if lower is not None:
+        said &= (pl.col("path") >= lower[0]) & _from(lower)
+    if upper is not None:
+        said &= (pl.col("path") <= upper[0]) & ~_from(upper)
+    return said
 
 
-def _ranges(sample: pl.DataFrame, every: int) -> Iterator[pl.Expr]:
-    """Yield what tells the rows of each range: a bound is the key of a row, in the range that begins with it."""
-    bounds: list[Any] = sample.sort(ORDER).gather_every(every, offset=every).unique(maintain_order=True).rows()
-    for lower, upper in zip([None, *bounds], [*bounds, None], strict=True):
-        if lower is None and upper is None:
-            yield pl.lit(value=True)
-        elif lower is None:
-            yield (pl.col("path") <= upper[0]) & ~_from(upper)
-        elif upper is None:
-            yield (pl.col("path") >= lower[0]) & _from(lower)
-        else:
-            # The first two say less than the others, in words by which statistics leave parts shut.
-            yield (pl.col("path") >= lower[0]) & (pl.col("path") <= upper[0]) & _from(lower) & ~_from(upper)
-
-
-def _from(bound: tuple[Any, ...]) -> pl.Expr:
+def _from(bound: Key) -> pl.Expr:
     """Say whether a row comes at or after a bound in `ORDER`."""
     pairs = list(zip(ORDER, bound, strict=True))
     return reduce(

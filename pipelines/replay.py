@@ -26,6 +26,7 @@ from lake.stores import MissingError, open_store
 from pipelines.landing.ledger import Outcome
 from pipelines.landing.plan import landing_rows
 from pipelines.landing.rules import BEHIND
+from pipelines.progress import Progress
 from pipelines.seal import TABLE, ChecksumError, build, is_over, kept_checksum, put_in_place
 from pipelines.tables import TenantTables
 from tenancy.audit import append
@@ -109,10 +110,12 @@ def replay_day(
     if not is_over(day, tables.db.clock()):
         raise ReplayError(f"{day} is not over")
     sources = _sources(tables, day)
-    table = None if not sources.files else _checksum(tables, sources.files, range_rows)
+    progress, of = Progress("replay", tables.tenant, day=day), sum(file.rows for file in sources.files)
+    table = None if not sources.files else _checksum(tables, sources.files, range_rows, progress)
     reader = _Reader(tables, sources.ledger, day)
     with accessing("run", "replay", tables.tenant, object=day.isoformat()) as said:
-        parts = pieces_in_order(reader.pieces(), tables.settings, range_rows=range_rows)
+        pieces = progress.watch("read", reader.pieces(), of)
+        parts = progress.watch("write", pieces_in_order(pieces, tables.settings, range_rows=range_rows), of)
         new: list[DataFile] = []
         if apply:
             new, told = build(tables, day, parts, file_bytes)
@@ -252,13 +255,12 @@ class _Reader:
         return verdict
 
 
-def _checksum(tables: TenantTables, files: Sequence[StoredFile], range_rows: int) -> str | None:
+def _checksum(tables: TenantTables, files: Sequence[StoredFile], range_rows: int, progress: Progress) -> str | None:
     """Return the checksum of the rows of some files in order; None if they cannot be read."""
     ordered = frozenset(file.path for file in files if seal_of(file))
+    parts = in_order(tables.tenant, TABLE, files, tables.settings, is_ordered=ordered, range_rows=range_rows)
     try:
-        return _summed(
-            in_order(tables.tenant, TABLE, files, tables.settings, is_ordered=ordered, range_rows=range_rows)
-        )[2]
+        return _summed(progress.watch("table", parts, sum(file.rows for file in files)))[2]
     except _UNREADABLE:
         return None
 
@@ -269,4 +271,6 @@ def _summed(parts: Iterator[pl.DataFrame]) -> tuple[int, int, str]:
     for part in parts:
         checksum.add(to_rows(part, TABLE))
         rows, events = rows + part.height, events + int(part["count"].sum())
+        # Or else it would stay until the next range is made.
+        del part
     return rows, events, checksum.hexdigest()

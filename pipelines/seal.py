@@ -23,6 +23,7 @@ from lake.ordering import RANGE_ROWS, in_order
 from lake.reads import scan
 from lake.sealed import FILE_BYTES, SealedFiles, seal_of
 from pipelines.frames import conform
+from pipelines.progress import Progress
 from pipelines.tables import TenantTables
 from tenancy.days import get, set_sealed
 from tenancy.leases import LeaseHeldError
@@ -145,8 +146,17 @@ def _build(
 ) -> tuple[list[DataFile], pl.DataFrame]:
     """Put the sealed files of what these files hold; see `build`."""
     ordered = frozenset(file.path for file in files if seal_of(file))
-    parts = in_order(tables.tenant, TABLE, files, tables.settings, is_ordered=ordered, range_rows=range_rows)
-    return build(tables, day, parts, file_bytes)
+    progress, of = Progress("seal", tables.tenant, day=day), sum(file.rows for file in files)
+    parts = in_order(
+        tables.tenant,
+        TABLE,
+        files,
+        tables.settings,
+        is_ordered=ordered,
+        range_rows=range_rows,
+        told=lambda rows: progress.tell("sort", rows, of),
+    )
+    return build(tables, day, progress.watch("write", parts, of), file_bytes)
 
 
 def build(
@@ -168,6 +178,8 @@ def build(
             checksum.add(batch)
             target.add(batch)
             rows, events = rows + part.height, events + int(part["count"].sum())
+            # Or else they would stay until the next range is made.
+            del part, batch
         new = target.close()
     except BaseException:
         drop_files(tables.tenant, TABLE, target.files, tables.settings)

@@ -28,6 +28,7 @@ from pipelines.landing.plan import Plan, batch_days, plan
 from pipelines.landing.rules import BEHIND
 from pipelines.landing.staged import read_runs, read_staged, staged_run
 from pipelines.landing.watermark import note_watermark
+from pipelines.progress import Progress
 from pipelines.renames import alarm_of_renames, find_renames
 from tenancy.database import Database
 from tenancy.days import mark_open
@@ -173,12 +174,15 @@ class _Landing:
     def _land(self, standing: dict[str, int], should_stop: Callable[[], bool]) -> None:
         if should_stop():
             return
-        for group in _groups(read_runs(self.store, self.tenant, self._runs(standing)), self.group_rows):
+        runs = self._runs(standing)
+        progress, of = Progress("land", self.tenant, unit="segments"), sum(map(len, runs.values()))
+        for group in _groups(read_runs(self.store, self.tenant, runs), self.group_rows):
             todo = self._plan(group)
             before = {node: standing[node] for node in todo.targets}
             self._commit(todo, before, "events", "quarantine", "batches")
             self._finish(todo.targets, before, todo.batches, todo.touched)
             standing |= todo.targets
+            progress.tell("commit", self.landed.segments, of)
             if should_stop():
                 return
 

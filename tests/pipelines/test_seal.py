@@ -8,10 +8,12 @@ from typing import Any
 import polars as pl
 import pytest
 from dagster import build_schedule_context
+from structlog.testing import capture_logs
 
 from lake.files import StoredFile, read_files
 from lake.ordering import ORDER
 from lake.sealed import seal_of
+from pipelines import progress
 from pipelines import seal as module
 from pipelines.resources import Platform
 from pipelines.schedules import nightly
@@ -125,6 +127,19 @@ def test_the_checksum_does_not_depend_on_how_the_rows_are_cut(
     assert (counts["files"] > 1) == (file_bytes == 1 and range_rows == 7)
     assert home.table("acme", "events").sort(ORDER).equals(before)
     assert checksum_of(tables, DAY) == whole["checksum"].item()
+
+
+def test_a_long_seal_says_how_far_it_is(tables: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    with capture_logs() as logged:
+        seal_day(tables, DAY, range_rows=30)
+    said = [line for line in logged if line["event"] == "progress"]
+    assert {(line["step"], line["tenant"], line["of"]) for line in said} == {("seal", "acme", 120)}
+    for phase in ("sort", "write"):
+        done = [line["done"] for line in said if line["phase"] == phase]
+        assert len(done) > 1, phase
+        assert done == sorted(done), phase
+        assert done[-1] == 120, phase
 
 
 def test_what_lands_while_a_day_is_sealed_stays_and_is_sealed_the_next_night(
