@@ -63,16 +63,16 @@ def in_order(
         yield scan_files(tenant, table, files, settings).collect().sort(ORDER)
         return
     ordered: list[pl.LazyFrame] = []
-    samples: list[pl.DataFrame] = []
+    samples: list[Key] = []
     for file in (file for file in files if file.path in is_ordered):
         ordered.append(scan_files(tenant, table, [file], settings))
-        samples += [
-            part.select(ORDER).gather_every(step) for part in _parts(ordered[-1].select(ORDER), file.rows, range_rows)
-        ]
+        for part in _parts(ordered[-1].select(ORDER), file.rows, range_rows):
+            samples += part.gather_every(step).rows()
+            del part
     loose = [file for file in files if file.path not in is_ordered]
     with open_runs(settings.home, ORDER, step) as runs:
         for piece in _pieces(tenant, table, loose, settings, _RANGES_A_RUN * range_rows):
-            samples.append(runs.add(piece))
+            samples += runs.add(piece)
             del piece
             if told is not None:
                 told(runs.rows)
@@ -106,8 +106,12 @@ def pieces_in_order(
     begin = [rows for rows in (first, second) if rows is not None]
     del first, second
     with open_runs(settings.home, ORDER, step) as runs:
-        samples = [runs.add(begin.pop(0)) for _ in range(len(begin))]
-        samples += map(runs.add, packed)
+        samples: list[Key] = []
+        while begin:
+            samples += runs.add(begin.pop(0))
+        for piece in packed:
+            samples += runs.add(piece)
+            del piece
         yield from _merged(runs, [], samples, range_rows, step)
 
 
@@ -127,9 +131,9 @@ def _packed(pieces: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]
 
 
 def _merged(
-    runs: Runs, ordered: Sequence[pl.LazyFrame], samples: Sequence[pl.DataFrame], range_rows: int, step: int
+    runs: Runs, ordered: Sequence[pl.LazyFrame], samples: Sequence[Key], range_rows: int, step: int
 ) -> Iterator[pl.DataFrame]:
-    bounds = _bounds(pl.concat(samples), max(range_rows // step, 1))
+    bounds = _bounds(samples, max(range_rows // step, 1))
     for lower, upper in pairwise([None, *bounds, None]):
         part = _range(runs, ordered, lower, upper)
         if part.height:
@@ -168,9 +172,9 @@ def _parts(frame: pl.LazyFrame, total: int, rows: int) -> Iterator[pl.DataFrame]
         yield frame.slice(first, rows).collect()
 
 
-def _bounds(sample: pl.DataFrame, every: int) -> list[Key]:
+def _bounds(sample: Sequence[Key], every: int) -> list[Key]:
     """Return the keys at which ranges begin, but for the first."""
-    return sample.sort(ORDER).gather_every(every, offset=every).unique(maintain_order=True).rows()
+    return list(dict.fromkeys(sorted(sample)[every::every]))
 
 
 def _within(lower: Key | None, upper: Key | None) -> pl.Expr:

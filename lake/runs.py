@@ -34,7 +34,7 @@ class Runs:
         self._reader: Any = None
         self._firsts: list[list[Key]] = []
 
-    def add(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def add(self, rows: pl.DataFrame) -> list[Key]:
         """Write rows, which come in any order, as a run; return the key of one in `part_rows`, the first of each part.
 
         The rows are spelt out a little at a time; their order is found by their keys.
@@ -47,10 +47,10 @@ class Runs:
             table = rows[index[first : first + at_once]].to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
             for at in range(0, table.num_rows, self._part_rows):
                 self._write(table.slice(at, self._part_rows))
-        keys = rows.select(self._order)[index.gather_every(self._part_rows)]
-        self._firsts.append(keys.rows())
+        # Values of Python: a frame of some rows keeps all the texts that they were taken from.
+        self._firsts.append(rows.select(self._order)[index.gather_every(self._part_rows)].rows())
         self.rows += rows.height
-        return keys
+        return self._firsts[-1]
 
     def between(self, lower: Key | None, upper: Key | None) -> tuple[list[pl.DataFrame], list[pl.DataFrame]]:
         """Return the rows of the parts that touch a range: of those that lie in it, and of those at its edges.
