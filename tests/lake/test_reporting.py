@@ -60,6 +60,8 @@ SILENT = {
     "lake.tables.renew": "as above",
     "lake.reads.frame_of": "of a table that is open: scan and Writer.scan report it",
     "lake.ordering.pieces_in_order": "sorts what it is given; its runs are scratch files, gone when it ends",
+    "lake.runs.open_runs": "a scratch file of rows that somebody else has read",
+    "lake.runs.Runs": "as above",
     "lake.durable.sync_file": "one step of a commit, which is reported",
     "lake.durable.sync_folder": "as above",
     "lake.durable.make_folders": "as above",
