@@ -21,14 +21,14 @@ from lake.commits import Writer
 from lake.conditional import require_conditional_put, require_fit
 from lake.coverage import coverage
 from lake.encoding import encode
-from lake.files import drop_files, files_of, paths_in, put_file, read_files, scan_files
+from lake.files import drop_files, files_of, paths_in, put_file, read_files, rows_by_day, scan_files
 from lake.frames import frame_schema, to_rows
 from lake.holdings import Holdings, LocalHoldings, holdings
 from lake.lifecycle import differences, write
 from lake.lookup import touches
 from lake.ordering import in_order
 from lake.query import run_query
-from lake.reads import scan
+from lake.reads import scan, scan_days
 from lake.sealed import SealedFiles
 from lake.settings import LakeSettings, StoreName
 from lake.stores import LocalStore, Store, open_store
@@ -137,12 +137,14 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     "lake.tables.open_table": (lambda s: open_table("acme", "events", s), "lake.open"),
     "lake.tables.create_table": (lambda s: create_table("acme", "events", s), "lake.create"),
     "lake.reads.scan": (lambda s: scan("acme", "events", settings=s), "lake.read"),
+    "lake.reads.scan_days": (lambda s: list(scan_days("acme", "events", DAY, DAY, s)), "lake.read"),
     "lake.coverage.coverage": (lambda s: coverage("acme", NOON, NOON, NOON, s), "lake.read"),
     "lake.lookup.touches": (lambda s: touches("acme", "/a", DAY, DAY, s), "lake.read"),
     "lake.query.run_query": (lambda s: run_query("acme", "SELECT 1", NOON, datetime.now(UTC), s), "lake.query"),
     "lake.files.put_file": (a_file, "lake.put"),
     "lake.files.files_of": (lambda s: files_of(create_table("acme", "events", s), "events", DAY), "lake.create"),
     "lake.files.read_files": (lambda s: read_files("acme", "events", DAY, s), "lake.open"),
+    "lake.files.rows_by_day": (lambda s: rows_by_day("acme", "events", DAY, DAY, s), "lake.open"),
     "lake.files.scan_files": (lambda s: scan_files("acme", "events", [a_file(s)], s), "lake.read"),
     "lake.files.drop_files": (lambda s: drop_files("acme", "events", [a_file(s)], s), "lake.delete"),
     "lake.files.paths_in": (lambda s: paths_in("acme", "events", DAY, s), "lake.list"),
