@@ -165,4 +165,5 @@ def test_a_day_of_which_nothing_is_known_shows_no_zero_for_it(portal: Any, stran
     assert "nothing is known" in page
     assert "<dt>File events</dt><dd>—</dd>" in page
     assert "<dt>Unknown host-hours</dt><dd>—</dd>" in page
+    assert "<dt>Hosts heard that day</dt><dd>—</dd>" in page
     assert "<svg" not in page
