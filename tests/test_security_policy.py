@@ -1,10 +1,12 @@
-"""Each promise of the security policy names what makes it true, and that exists."""
+"""Each promise of the security policy names what makes it true, and that exists; customers read the same ones."""
 
 from __future__ import annotations
 
 import ast
 import re
 from pathlib import Path
+
+from dashboards.portal.policy import PROMISES
 
 TESTS = Path(__file__).parent
 ROWS = [
@@ -36,3 +38,12 @@ def test_every_setting_that_a_promise_names_exists() -> None:
     settings = {name for row in ROWS for name in re.findall(r"`(KAIMON_[A-Z0-9_]+)`", " ".join(row))}
     assert settings
     assert not [name for name in settings if f"`{name}`" not in documented]
+
+
+def test_customers_read_every_promise_in_the_portal_and_no_limit_is_kept_from_them() -> None:
+    assert [one.row for one in PROMISES] == [row[0] for row in ROWS]
+    assert [one.row for one in PROMISES if not one.text or bool(one.limit) != bool(row_of(one.row)[2])] == []
+
+
+def row_of(promise: str) -> list[str]:
+    return next(row for row in ROWS if row[0] == promise)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
+from pydantic import DirectoryPath, Field, FilePath, SecretStr, field_validator, model_validator
 
 from kaimon.base.regions import require_https_or_here
 from kaimon.base.settings import HomeSettings
@@ -35,6 +35,11 @@ class PortalSettings(HomeSettings):
         default="https://localhost:8443",
         pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
         description="Address of ingest as hosts know it, without a path; the line that the page Hosts shows names it.",
+    )
+    portal_agent_folder: DirectoryPath | None = Field(
+        default=None,
+        description="Folder with a signed release of the agent, as `script/package-agent` makes it, that the page "
+        "Security hands out. Without it there is no download.",
     )
     oidc_issuer: str | None = Field(
         default=None,

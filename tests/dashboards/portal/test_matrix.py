@@ -32,6 +32,8 @@ PAGES: Final = {
         ("GET", "reports/file"),
         ("GET", "quality"),
         ("GET", "billing"),
+        ("GET", "security"),
+        ("GET", "security/agent"),
     },
     "admin": {
         ("POST", "tokens"),
