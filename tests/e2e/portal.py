@@ -260,7 +260,7 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
                 port = int(address.rpartition(":")[2])
                 wait_for(f"{address} to be served", lambda port=port: listens(port), 60, children)
             world.browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=_flags(local.home), env=_quiet()
+                executable_path=shutil.which("chromium"), args=browser_flags(local.home), env=quiet()
             )
             try:
                 yield world
@@ -271,8 +271,9 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
         db.close()
 
 
-def _flags(home: Path) -> list[str]:
-    # The browser trusts this one certificate and no other, as one that knows the development authority would.
+def browser_flags(home: Path) -> list[str]:
+    """Return how Chromium is started before a portal of this home."""
+    # It trusts this one certificate and no other, as one that knows the development authority would.
     leaf = x509.load_pem_x509_certificate(ensure_development_tls(home).certificate.read_bytes())
     spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
@@ -284,7 +285,8 @@ def _flags(home: Path) -> list[str]:
     ]
 
 
-def _quiet() -> dict[str, str | float | bool]:
+def quiet() -> dict[str, str | float | bool]:
+    """Return this environment without its proxies."""
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 

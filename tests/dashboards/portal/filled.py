@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -41,12 +42,19 @@ def write(table: str, day: date, told: list[dict[str, Any]], lake: LakeSettings,
         Writer(tenant, 1, lake).append(table, frame)
 
 
-def fill(lake: LakeSettings, tenant: str, paths: list[str] | None = None) -> None:
+def fill(
+    lake: LakeSettings,
+    tenant: str,
+    paths: list[str] | None = None,
+    *,
+    hostnames: Sequence[str] = ("host-0", "host-1"),
+    users: Sequence[str] = ("x",),
+) -> None:
     """Write a day: an event a minute of each host while it is watched, and the hours' sums as rollups make them."""
     paths = paths or ["/etc/passwd", "/srv/a b'c", "/srv/\\xff"]
     events, activity, known = [], [], []
     for number, agent in enumerate(AGENTS):
-        name = {"agent_id": agent, "hostname": f"host-{number}"}
+        name = {"agent_id": agent, "hostname": hostnames[number]}
         for hour in range(24):
             watched, at = number == 0 or hour >= 12, MIDNIGHT + timedelta(hours=hour)
             silent = number == 0 and hour == 13
@@ -67,6 +75,7 @@ def fill(lake: LakeSettings, tenant: str, paths: list[str] | None = None) -> Non
                     "path": paths[minute % len(paths)],
                     "process": "=cmd" if minute % 2 else "vim",
                     "pid": 100 + minute % 2,
+                    "user": users[minute % len(users)],
                     "count": 1,
                 }
                 for minute in range(rows)

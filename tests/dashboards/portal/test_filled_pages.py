@@ -147,7 +147,7 @@ def test_a_new_host_is_waited_for_until_its_first_event_has_landed(portal: Any, 
     assert "data-done" in page
     assert "new-1" not in stranger.get(heard.replace("corp", "bolt")).text
     hosts = analyst.get("/t/corp/hosts").text
-    assert "<td>9 s</td>" in hosts
+    assert '<td class="n">9 s</td>' in hosts
     assert "a label" in hosts
 
 
