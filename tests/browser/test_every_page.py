@@ -66,8 +66,8 @@ def test_every_page_is_small_asks_for_little_and_for_nothing_elsewhere(world: Wo
         wire.on("Network.loadingFinished", lambda told, sizes=sizes: sizes.append(int(told["encodedDataLength"])))
         answer = page.goto(world.every()[name], wait_until="networkidle" if "hosts" not in name else "load")
         body = answer.body()
-        figures[name] = (sum(sizes), len(gzip.compress(body)), len(asked))
         asked = [one for one in asked if not one.startswith("data:")]  # the browser's own icons in fields of dates
+        figures[name] = (sum(sizes), len(gzip.compress(body)), len(asked))
         assert {urlsplit(one).netloc for one in asked} == {urlsplit(world.running.url).netloc}, (name, asked)
         context.close()
     world.contexts.clear()

@@ -141,14 +141,14 @@ def running(folder: Path) -> Iterator[World]:
 def furnish(world: World, tenant: str, names: list[str]) -> None:
     """Give a tenant something on every page; all that others may choose is named by `names`, in turn."""
     portal, lake = world.running, LakeSettings(home=world.running.home)
-    filled.fill(lake, tenant, names, hostnames=names[:2], users=names)
+    filled.fill(lake, tenant, names, hostnames=names[:2], processes=names, users=names)
     token, secret = create_token(portal.db, tenant, names[0], max_uses=100)
     agents = [enroll(portal.db, secret, name, HOST, "boot", "1.0").agent_id for name in names[:3]]
     now = datetime.now(UTC)
     midnight, day = filled.MIDNIGHT, filled.DAY
     hosts = [
-        {"agent_id": agent, "hostname": name, "agent_version": "0.1.0", "capture_mode": "sys_exit", "last_seen": midnight,
-         "blind_spots": ["exec_opens", "io_uring_results"]}
+        {"agent_id": agent, "hostname": name, "agent_version": "0.1.0", "capture_mode": "sys_exit",
+         "last_seen": midnight, "blind_spots": ["exec_opens", "io_uring_results"]}
         for agent, name in zip(agents, names, strict=False)
     ]  # fmt: skip
     filled.write("hosts", day, hosts, lake, tenant)
@@ -210,7 +210,8 @@ def _tell(home: Path, lake: LakeSettings, tenant: str, names: list[str]) -> None
     filled.write("summaries", filled.DAY, [told | {"headline": headline}], lake, tenant)
     page = Page(
         tenant=tenant, day=filled.DAY, revision=1, provisional=False, as_of=None, status="stable", status_rule="rule",
-        headline=(Part("text", "Busiest: "), Part("name", names[0])), figures=(Figure("File events", "2,100", "+12 %"),),
+        headline=(Part("text", "Busiest: "), Part("name", names[0])),
+        figures=(Figure("File events", "2,100", "+12 %"),),
         hours=tuple(HourBar(60, 1, 0, hour % 2, 0) for hour in range(24)),
         blocks=(Block("Who", ((Part("name", names[1]),),), with_account=True),),
         rankings=(Ranking("Busiest programs", tuple(Ranked(name, "120", 1.0) for name in names[:10])),),

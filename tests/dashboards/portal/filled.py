@@ -48,9 +48,13 @@ def fill(
     paths: list[str] | None = None,
     *,
     hostnames: Sequence[str] = ("host-0", "host-1"),
+    processes: Sequence[str] = ("vim", "=cmd"),
     users: Sequence[str] = ("x",),
 ) -> None:
-    """Write a day: an event a minute of each host while it is watched, and the hours' sums as rollups make them."""
+    """Write a day: an event a minute of each host while it is watched, and the hours' sums as rollups make them.
+
+    Names are taken in turn, minute by minute; the second host is half a round ahead with its paths.
+    """
     paths = paths or ["/etc/passwd", "/srv/a b'c", "/srv/\\xff"]
     events, activity, known = [], [], []
     for number, agent in enumerate(AGENTS):
@@ -72,10 +76,10 @@ def fill(
                     "cpu": number,
                     "load_id": "load",
                     "operation": "write",
-                    "path": paths[minute % len(paths)],
-                    "process": "=cmd" if minute % 2 else "vim",
+                    "path": paths[(hour * 60 + minute + number * (len(paths) // 2)) % len(paths)],
+                    "process": processes[(hour * 60 + minute) % len(processes)],
                     "pid": 100 + minute % 2,
-                    "user": users[minute % len(users)],
+                    "user": users[(hour * 60 + minute) % len(users)],
                     "count": 1,
                 }
                 for minute in range(rows)
