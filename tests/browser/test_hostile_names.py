@@ -10,6 +10,7 @@ import pytest
 from kaimon.base.escape import escape
 from tenancy.members import invite
 from tenancy.tenants import create_tenant
+from tests.browser.test_every_page import MOST_BYTES
 from tests.browser.world import ADMIN, PHONE, WIDE, World, furnish
 from tests.dashboards.portal import filled
 
@@ -63,16 +64,20 @@ def test_no_hostile_name_runs_asks_for_anything_or_pushes_a_page_aside(world: Wo
         fields = dict.fromkeys(("hostname", "path", "file", "process", "user"), name[:300])
         pages[f"asked {number}"] = f"{world.running.url}/t/{TENANT}/activity?{urlencode({'day': filled.DAY, **fields})}"
     events: list[str] = []
+    longest = 0
     seen = set()
     for name, page in world.visit(context, pages):
         _require_calm(name, page)
         if name == "activity":
             for _ in range(2):
+                longest = max(longest, len(page.content().encode()))
                 seen.update(page.locator("td.path bdi").all_inner_texts())
                 events += [str(one.get_attribute("href")) for one in page.locator("td.t a").all()]
                 page.get_by_role("link", name="Older rows").click()
                 page.wait_for_url("**after=**")
                 _require_calm(name, page)
+    print(f"Activity with 100 rows of hostile names: {longest:,} bytes")
+    assert longest < MOST_BYTES
     # The cut in the middle hides the number of the longest ones.
     assert len(seen) > 150
     one_of_each = events[: 2 * len(KINDS) : 2]
