@@ -11,7 +11,7 @@ from kaimon.base.escape import escape
 from tenancy.members import invite
 from tenancy.tenants import create_tenant
 from tests.browser.test_every_page import MOST_BYTES
-from tests.browser.world import ADMIN, PHONE, WIDE, World, furnish
+from tests.browser.world import ADMIN, NO_PAGES, PHONE, WIDE, World, furnish
 from tests.dashboards.portal import filled
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -58,7 +58,7 @@ def test_no_hostile_name_runs_asks_for_anything_or_pushes_a_page_aside(world: Wo
     context.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
     context.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
     pages = world.addresses(TENANT)
-    for name in ("activity.csv", "activity.parquet", "hosts/heard"):
+    for name in NO_PAGES:
         del pages[name]
     for number, name in enumerate(NAMES[:20]):
         fields = dict.fromkeys(("hostname", "path", "file", "process", "user"), name[:300])

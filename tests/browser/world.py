@@ -25,6 +25,7 @@ from tenancy.recipients import add_recipient
 from tenancy.schedules import Schedule, set_schedule
 from tests.dashboards.portal import filled
 from tests.dashboards.portal.conftest import Running, start
+from tests.dashboards.portal.releases import make_release
 from tests.e2e.portal import SLOW_MS, browser_flags, quiet
 
 AXE: Final = Path(__file__).resolve().parents[1] / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -104,7 +105,7 @@ class World:
         return {name: address for name, address in all_.items() if name.removeprefix("empty ") not in NO_PAGES}
 
 
-NO_PAGES: Final = frozenset({"activity.csv", "activity.parquet", "hosts/heard"})
+NO_PAGES: Final = frozenset({"activity.csv", "activity.parquet", "security/agent", "hosts/heard"})
 """Files, which a browser keeps, and a part of the page Hosts."""
 NOTHING: Final = "nothing"
 """Instead of an id: the tenant has none of these."""
@@ -116,7 +117,12 @@ def running(folder: Path) -> Iterator[World]:
     """Start the portal and the browser; the tenant `acme` has something on every page."""
     from playwright.sync_api import sync_playwright
 
-    portal = start(folder, KAIMON_INGEST_URL="https://ingest.acme.example:8443", KAIMON_REPORT_URL="https://x.example")
+    portal = start(
+        folder,
+        KAIMON_INGEST_URL="https://ingest.acme.example:8443",
+        KAIMON_REPORT_URL="https://x.example",
+        KAIMON_PORTAL_AGENT_FOLDER=str(make_release(folder / "release")),
+    )
     try:
         for tenant in ("acme", EMPTY):
             invite(portal.db, tenant, ADMIN, "admin")
