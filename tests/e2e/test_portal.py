@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pwd
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
-
-def load(name: str, file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.dashboards.portal import stripe_signing as stripe
+from tests.e2e import portal
 
 
 @pytest.fixture(scope="module")
-def portal() -> ModuleType:
-    """What starts all of it; see `portal.py`."""
-    return load("kaimon_e2e_portal", Path(__file__).with_name("portal.py"))
-
-
-@pytest.fixture(scope="module")
-def stripe() -> ModuleType:
-    """Events as Stripe makes and signs them."""
-    return load("kaimon_stripe_signing", Path(__file__).parents[1] / "dashboards" / "portal" / "stripe_signing.py")
-
-
-@pytest.fixture(scope="module")
-def up(portal: ModuleType, stripe: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Everything up, with Ada invited as the tenant's first Admin."""
     if (why := portal.missing()) is not None:
         pytest.skip(why)
@@ -60,7 +39,7 @@ def world(up: Any) -> Iterator[Any]:
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-def test_an_admin_logs_in_by_another_provider_with_a_second_factor_and_no_sooner(world: Any, portal: Any) -> None:
+def test_an_admin_logs_in_by_another_provider_with_a_second_factor_and_no_sooner(world: Any) -> None:
     ada = world.person()
     ada.begin(portal.ADA)
     assert ada.page.url.startswith(world.issuer)
@@ -76,7 +55,7 @@ def test_an_admin_logs_in_by_another_provider_with_a_second_factor_and_no_sooner
     assert kept["__Host-kaimon"]["httpOnly"]
 
 
-def test_who_has_no_second_factor_is_refused(world: Any, portal: Any) -> None:
+def test_who_has_no_second_factor_is_refused(world: Any) -> None:
     pia = world.person()
     pia.log_in(portal.PIA)
     pia.page.wait_for_url(f"{world.url}/callback?*")
@@ -91,7 +70,7 @@ def test_who_has_no_second_factor_is_refused(world: Any, portal: Any) -> None:
     pia.page.wait_for_url(f"{world.url}/t/{portal.TENANT}/")
 
 
-def test_who_has_no_verified_address_is_refused(world: Any, portal: Any) -> None:
+def test_who_has_no_verified_address_is_refused(world: Any) -> None:
     eve = world.person()
     eve.log_in(portal.EVE)
     eve.page.wait_for_url(f"{world.url}/callback?*")
@@ -101,7 +80,7 @@ def test_who_has_no_verified_address_is_refused(world: Any, portal: Any) -> None
 
 
 @pytest.fixture
-def ada(world: Any, portal: Any) -> Any:
+def ada(world: Any) -> Any:
     """The tenant's first Admin, logged in."""
     person = world.person()
     person.log_in(portal.ADA)
@@ -119,7 +98,7 @@ def watched() -> Iterator[Path]:
 @pytest.mark.root
 @pytest.mark.usefixtures("capturing")
 def test_a_host_is_added_as_the_pages_say_its_event_shows_and_a_revoked_token_ends_it(
-    world: Any, ada: Any, portal: Any, tmp_path: Path, watched: Path
+    world: Any, ada: Any, tmp_path: Path, watched: Path
 ) -> None:
     machine = os.uname().nodename
     line, token = ada.add_a_host("the first host")
@@ -181,9 +160,7 @@ def test_a_host_is_added_as_the_pages_say_its_event_shows_and_a_revoked_token_en
     world.children.stop_one(agent)
 
 
-def test_who_is_invited_joins_by_logging_in_and_who_is_removed_is_out_at_once(
-    world: Any, ada: Any, portal: Any
-) -> None:
+def test_who_is_invited_joins_by_logging_in_and_who_is_removed_is_out_at_once(world: Any, ada: Any) -> None:
     ada.follow("Team")
     ada.page.get_by_label("E-mail address").fill(portal.MAX.email)
     ada.press(ada.page.get_by_role("button", name="Invite"))
@@ -223,7 +200,7 @@ def test_who_is_invited_joins_by_logging_in_and_who_is_removed_is_out_at_once(
 
 
 def test_a_subscription_that_stripe_ends_enrolls_nobody_until_there_is_another(
-    world: Any, ada: Any, portal: Any, stripe: Any, tmp_path: Path
+    world: Any, ada: Any, tmp_path: Path
 ) -> None:
     world.kaimon("tenant", "billing", portal.TENANT, "--customer", "cus_1")
     now = int(time.time())

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import hmac
 import json
-import os
-import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,56 +21,24 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from sqlalchemy import func, select
 
-from dashboards.portal import oidc
 from dashboards.portal.app import SESSION, create_app
 from dashboards.portal.settings import PortalSettings
-from kaimon.base.problems import Problem
-from kaimon.base.tls import ensure_development_tls
-from kaimon.local.provider import Provider, _Handler
+from kaimon.local.provider import Provider
 from tenancy.database import Database, open_database
 from tenancy.members import invite, list_members, remove_member
 from tenancy.people_tables import LOGINS, PORTAL_SESSIONS
-from tenancy.sessions import Attempt
 from tenancy.settings import TenancySettings
 from tenancy.tenants import create_tenant
-
-URL = "https://localhost:8444"
-START = datetime(2026, 3, 4, 12, tzinfo=UTC)
-
-
-class Liar(Provider):
-    """A provider whose next ID token is what a test says: its claims are changed, or the whole of it."""
-
-    change: Callable[[dict[str, Any]], dict[str, Any]] = staticmethod(lambda claims: claims)
-    write: Callable[[dict[str, Any]], str] | None = None
-    userinfo: dict[str, Any] | None = None
-    published: dict[str, Any] = {}  # noqa: RUF012 - each provider is given its own
-
-    def discovery(self) -> dict[str, Any]:
-        there = {} if self.userinfo is None else {"userinfo_endpoint": f"{self.issuer}/userinfo"}
-        return super().discovery() | there | self.published
-
-    def swap(self, form: Any) -> dict[str, Any] | None:
-        found = super().swap(form)
-        if found is None:
-            return None
-        claims = self.change(dict(jwt.decode(found["id_token"], self.key).claims))
-        token = jwt.encode({"alg": "RS256", "kid": self.key.kid}, claims, self.key)
-        self.access_token = found["access_token"]
-        return found | {"id_token": token if self.write is None else self.write(claims)}
-
-
-class Answering(_Handler):
-    """Also says who a bearer of an access token is, for a provider that does."""
-
-    def do_GET(self) -> None:  # noqa: N802 - the base class's
-        provider: Any = self.provider
-        if self.path != "/userinfo":
-            super().do_GET()
-        elif self.headers["Authorization"] == f"Bearer {provider.access_token}":
-            self._json(200, provider.userinfo)
-        else:
-            self._json(401, {"error": "invalid_token"})
+from tests.dashboards.portal.lying import (
+    URL,
+    Answering,
+    Clock,
+    Liar,
+    Visitor,
+    refused,
+    signed_by,
+    unsigned,
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,16 +63,6 @@ def provider(server: tuple[str, Callable[[Provider], None]]) -> Liar:
     return made
 
 
-class Clock:
-    """A clock that stands where it was set."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -123,28 +75,6 @@ def db(tmp_path: Path, clock: Clock) -> Iterator[Database]:
     invite(found, "acme", "ada@acme.example", "admin")
     yield found
     found.close()
-
-
-class Visitor:
-    """A browser that sends what a test says."""
-
-    def __init__(self, portal: httpx.AsyncClient, provider: Liar) -> None:
-        self.portal, self.provider = portal, provider
-
-    async def begin(self) -> dict[str, str]:
-        answer = await self.portal.get("/login")
-        assert answer.status_code == 303
-        return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["location"]).query).items()}
-
-    def agree(self, asked: dict[str, str], email: str = "ada@acme.example", **also: str) -> dict[str, str]:
-        code = self.provider.code_for({**asked, "email": email, **also})
-        return {"code": code, "state": asked["state"], "iss": self.provider.issuer}
-
-    async def come_back(self, answer: dict[str, str]) -> httpx.Response:
-        return await self.portal.get(f"/callback?{urlencode(answer)}")
-
-    async def log_in(self, email: str = "ada@acme.example", **also: str) -> httpx.Response:
-        return await self.come_back(self.agree(await self.begin(), email, **also))
 
 
 Visit = Callable[[Callable[[Visitor], Any]], Any]
@@ -168,17 +98,6 @@ def visit(db: Database, provider: Liar, clock: Clock, tmp_path: Path) -> Callabl
         return asyncio.run(work())
 
     return run
-
-
-def sessions(db: Database) -> int:
-    with db.reading() as session:
-        return int(session.execute(select(func.count()).select_from(PORTAL_SESSIONS)).scalar_one())
-
-
-def refused(db: Database, answer: httpx.Response) -> None:
-    assert answer.status_code == 403, answer.text
-    assert not [cookie for cookie in answer.headers.get_list("set-cookie") if cookie.startswith(f"{SESSION}=")]
-    assert sessions(db) == 0
 
 
 def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -205,20 +124,6 @@ def test_an_id_token_that_says_something_else_lets_nobody_in(
 ) -> None:
     provider.change = WRONG[wrong]
     refused(db, visit(lambda visitor: visitor.log_in()))
-
-
-def part(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
-
-
-def unsigned(claims: dict[str, Any], algorithm: str = "none") -> str:
-    return f"{part(json.dumps({'alg': algorithm}).encode())}.{part(json.dumps(claims).encode())}."
-
-
-def signed_by(secret: bytes, claims: dict[str, Any]) -> str:
-    """Return a token signed with a shared secret."""
-    text = unsigned(claims, "HS256").rstrip(".")
-    return f"{text}.{part(hmac.new(secret, text.encode(), hashlib.sha256).digest())}"
 
 
 def test_an_id_token_that_the_provider_did_not_sign_lets_nobody_in(db: Database, provider: Liar, visit: Any) -> None:
@@ -393,32 +298,6 @@ def test_how_somebody_proved_themselves_is_asked_for_where_it_matters_and_can_be
         assert json.loads(asked["claims"]) == {"id_token": {"amr": None, "acr": None}}
 
 
-def test_a_provider_is_spoken_to_only_if_an_authority_that_is_trusted_signed_for_it(tmp_path: Path) -> None:
-    ours, other = (ensure_development_tls(tmp_path / name) for name in ("ours", "other"))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(ours.certificate, ours.key)
-    handler: Any = type("Handler", (_Handler,), {})
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    http.socket = context.wrap_socket(http.socket, server_side=True)
-    issuer = f"https://127.0.0.1:{http.server_port}"
-    handler.provider = Provider(issuer, "kaimon", f"{URL}/callback")
-    thread = threading.Thread(target=http.serve_forever)
-    thread.start()
-    try:
-        for ca in (None, other.ca, ours.ca):
-            portal = oidc.Provider(PortalSettings(home=tmp_path, oidc_issuer=issuer, oidc_ca=ca))
-            if ca == ours.ca:
-                assert portal.redirect(Attempt("state", "nonce", "v" * 48)).startswith(f"{issuer}/authorize?")
-                continue
-            with pytest.raises(Problem) as refusal:
-                portal.redirect(Attempt("state", "nonce", "v" * 48))
-            assert (refusal.value.status, refusal.value.code) == (503, "provider_away")
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
-
-
 def test_an_address_that_changes_at_the_provider_makes_nobody_somebody_else(
     db: Database, provider: Liar, visit: Any
 ) -> None:
@@ -495,22 +374,3 @@ def test_who_was_invited_and_then_removed_has_nothing_left_at_the_next_request(d
         return codes
 
     assert visit(be_removed) == [200, 404, 404]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("KAIMON_PORTAL_URL", "https://portal.acme.example"), ("KAIMON_PORTAL_HOST", "0.0.0.0")],
-)
-def test_the_provider_for_development_refuses_a_portal_that_others_reach(tmp_path: Path, name: str, value: str) -> None:
-    kaimon = Path(sys.executable).parent / "kaimon"
-    environment = {**os.environ, "KAIMON_HOME": str(tmp_path), name: value}
-    provider = [sys.executable, "-m", "kaimon.local.provider", "--port", "1"]
-    done = subprocess.run(provider, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode != 0
-    assert "on this machine only" in done.stderr
-    environment["KAIMON_OIDC_ISSUER"] = "http://127.0.0.1:8445"
-    done = subprocess.run(
-        [str(kaimon), "portal", "serve"], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode != 0
-    assert "development provider" in done.stderr

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,21 +18,9 @@ from lake.stores import open_store
 from tenancy.audit import read_chain
 from tenancy.billing import link_customer
 from tenancy.tenants import get_tenant, set_subscription
-
-HERE = Path(__file__).parent
-
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"kaimon_test_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-signing = _load(HERE / "stripe_signing.py")
-send, post, event, subscription = signing.send, signing.post, signing.event, signing.subscription
+from tests.dashboards.portal import stripe_signing as signing
+from tests.dashboards.portal.stripe_signing import event, post, send, subscription
+from tests.ingest import wire
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +76,6 @@ def refused(answer: Any) -> tuple[int, str]:
 def test_a_subscription_that_ends_at_stripe_is_refused_by_ingest_with_the_reason(
     billed: Any, customer: str, tmp_path: Path
 ) -> None:
-    wire = _load(HERE.parents[1] / "ingest" / "wire.py")
     ingest = wire.Server(billed.home, tmp_path / "ingest.log")
     try:
         assert outcome(send(billed, event("customer.subscription.created", subscription(customer, "active")))) == (
