@@ -1,4 +1,4 @@
-"""One portal and one browser for all of these tests."""
+"""One portal and one browser for the tests of a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from tests.browser import world as made
 
 
-@pytest.fixture(scope="session")
+# Not of the session: as long as it is open, Playwright's event loop counts as running, and nothing else's may begin.
+@pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[made.World]:
     if (reason := made.missing()) is not None:
         pytest.skip(reason)
