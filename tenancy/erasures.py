@@ -23,7 +23,15 @@ from tenancy.epochs import bump_epoch
 from tenancy.leases import LeaseHeldError, take
 from tenancy.metadata import insert_into, select_record
 from tenancy.people import forget_logins, forget_strangers
-from tenancy.tables import ENROLLMENT_TOKENS, ERASURES, HOST_CREDENTIALS, HOSTS, SCHEMA, TENANTS
+from tenancy.tables import (
+    ENROLLMENT_TOKENS,
+    ERASURE_REQUESTS,
+    ERASURES,
+    HOST_CREDENTIALS,
+    HOSTS,
+    SCHEMA,
+    TENANTS,
+)
 
 REASONS: Final = ("request", "trial", "ended")
 """Why: somebody asked, 30 days after a trial's end, 30 days after a subscription's."""
@@ -46,6 +54,10 @@ class Erasure:
     receipt: str | None
 
 
+class WithdrawnError(ValueError):
+    """The request that an erasure was to carry out does not stand any more."""
+
+
 def get_erasure(db: Database, tenant_id: str) -> Erasure | None:
     """Return a tenant's erasure, None if none was ever begun."""
     with db.reading() as session:
@@ -60,12 +72,14 @@ def list_erasures(db: Database) -> list[Erasure]:
         return [Erasure(*row) for row in rows]
 
 
-def begin(db: Database, tenant_id: str, lease: str, reason: str = "request") -> Erasure:
+def begin(db: Database, tenant_id: str, lease: str, reason: str = "request", *, asked: bool = False) -> Erasure:
     """Refuse a tenant from now on, and take the lease of its tables for ever; one that was begun is returned as it is.
 
-    Its tokens, hosts and credentials are revoked: every ingest worker knows within a second.
+    Its tokens, hosts and credentials are revoked: every ingest worker knows within a second. `asked`: only if the
+    tenant's own request still stands.
 
     Raises:
+        WithdrawnError: it does not; nothing was begun.
         ValueError: there is no such tenant.
         LeaseHeldError: somebody writes its tables; nothing was begun.
     """
@@ -73,6 +87,11 @@ def begin(db: Database, tenant_id: str, lease: str, reason: str = "request") -> 
         known = session.execute(select_record(Erasure, ERASURES).where(ERASURES.c.tenant_id == tenant_id)).first()
         if known is not None:
             return Erasure(*known)
+        if asked:
+            # FOR UPDATE: whoever withdraws it meanwhile has done so before this, or is told that it has begun.
+            stands = select(ERASURE_REQUESTS.c.tenant_id).where(ERASURE_REQUESTS.c.tenant_id == tenant_id)
+            if session.execute(stands.with_for_update()).first() is None:
+                raise WithdrawnError(f"the erasure of {tenant_id!r} was withdrawn")
         erasure = Erasure(tenant_id, f"ers_{secrets.token_hex(8)}", reason, actor().who, db.clock(), {}, None, None)
         end = (
             update(TENANTS)
@@ -168,6 +187,6 @@ def _rows(tenant_id: str) -> list[tuple[Table, ColumnElement[bool]]]:
     named = [
         (table, table.c.tenant_id == tenant_id)
         for table in reversed(SCHEMA.sorted_tables)
-        if "tenant_id" in table.c and table is not ERASURES
+        if "tenant_id" in table.c and table not in {ERASURES, ERASURE_REQUESTS}
     ]
     return [*_tokens(tenant_id)[:1], *named]

@@ -44,6 +44,23 @@ def receipt_key(settings: TenancySettings) -> Ed25519PrivateKey:
     return key
 
 
+def known_public_key(settings: TenancySettings) -> Ed25519PublicKey | None:
+    """Return the key that verifies receipts as far as this process can know it: a key file is not made for it.
+
+    Raises:
+        UnusableKeyError: as `receipt_key`.
+        kaimon.base.aws.AwsError: as there.
+    """
+    if settings.receipt_key is None and not settings.receipt_key_path.exists():
+        return None
+    return receipt_key(settings).public_key()
+
+
+def fingerprint(public: Ed25519PublicKey) -> str:
+    """Return the SHA-256, in hex, of a public key's DER: what a receipt names as `signed_by`."""
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
 def public_pem(key: Ed25519PublicKey) -> str:
     """Return a public key as PEM."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -60,7 +77,6 @@ def compose(erasure: Erasure, found: dict[str, Any], public: Ed25519PublicKey, f
     `erased` says by kind what there was and is no more; `kept` what stays and why. Every moment is UTC. `signed_by` is
     the SHA-256, in hex, of the public key's DER.
     """
-    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return rfc8785.dumps(
         {
             "v": VERSION,
@@ -77,6 +93,6 @@ def compose(erasure: Erasure, found: dict[str, Any], public: Ed25519PublicKey, f
                 "access": "the access log, for as long as that is kept: ids, counts and times of who read what",
                 "runs": "in the pipelines' run records, the tenant's id and counts of rows by day",
             },
-            "signed_by": hashlib.sha256(der).hexdigest(),
+            "signed_by": fingerprint(public),
         }
     )

@@ -10,6 +10,7 @@ from sqlalchemy import delete, update
 
 from tenancy.audit import append
 from tenancy.database import Database
+from tenancy.erasure_requests import request_of
 from tenancy.subscriptions import subscription_in
 from tenancy.tables import DAY_STATES, TENANTS
 from tenancy.tenants import Tenant
@@ -23,18 +24,23 @@ _MOST_DAYS: Final = 36_500
 
 @dataclass(frozen=True)
 class Kept:
-    """What is to become of a tenant: `erase` says why it is due to be erased; `before` which days go."""
+    """What is to become of a tenant: `erase` says why it is due to be erased; `before` which days go.
+
+    `asked`: at `erase_at` because its Admin asked for it.
+    """
 
     erase: str | None
     erase_at: datetime | None
     before: date | None
+    asked: bool = False
 
 
 def kept(tenant: Tenant, db: Database) -> Kept:
     """Return what holds for a tenant now.
 
     An active one is kept. A trial that ended, a subscription that was ended and a payment that stayed out are erased
-    after `GRACE`; where nobody wrote down since when, nothing is erased.
+    after `GRACE`; where nobody wrote down since when, nothing is erased. What its Admin asked for comes
+    first where it is due earlier.
     """
     now = db.clock()
     agreed = subscription_in(tenant, db.settings)
@@ -43,6 +49,9 @@ def kept(tenant: Tenant, db: Database) -> Kept:
     due = erase_at is not None and now >= erase_at
     reason = "trial" if agreed.state == "trial" else "ended"
     before = None if tenant.keep_days is None else now.date() - timedelta(days=tenant.keep_days)
+    asked = request_of(db, tenant.tenant_id)
+    if asked is not None and (erase_at is None or asked.due_at < erase_at):
+        return Kept("request" if now >= asked.due_at else None, asked.due_at, before, asked=True)
     return Kept(reason if due else None, erase_at, before)
 
 

@@ -80,6 +80,13 @@ class TenancySettings(HomeSettings):
         description="File of the Ed25519 key (32 bytes, mode 0600) that signs the audit chains' heads; without it, "
         "`keys/audit.key` in the home. Made on first use.",
     )
+    erasure_grace_hours: float = Field(
+        default=24.0,
+        gt=0,
+        le=720,
+        description="Hours within which an Admin may withdraw the erasure that was asked for in the portal; the night "
+        "after, it is carried out.",
+    )
     receipt_key: SecretStr | None = Field(
         default=None,
         description="Ed25519 key, as PEM (PKCS#8) without a password, that signs the receipts of erasures, or a "

@@ -226,6 +226,18 @@ ERASURES: Final = Table(
     Column("receipt", String(64)),
 )
 
+# What a tenant's Admin asked for, one a tenant. Like the erasure it stays when the tenant is gone: by the digest of its
+# code whoever asked finds the receipt, who can log in no more.
+ERASURE_REQUESTS: Final = Table(
+    "erasure_requests",
+    METADATA,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("requested_by", String(40), nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("code_digest", String(64), nullable=False, unique=True),
+)
+
 AUDIT_HEADS: Final = Table(
     "audit_heads",
     METADATA,

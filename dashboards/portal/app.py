@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from dashboards.portal import mailed_links, stripe_webhook
+from dashboards.portal import mailed_links, receipts, stripe_webhook
 from dashboards.portal.api.edge import Api
 from dashboards.portal.call import POLICY, Call, Route, csrf_of, html
 from dashboards.portal.oidc import Provider, refused
@@ -263,6 +263,9 @@ async def _answered(request: Request, portal: Portal, static: dict[str, bytes]) 
     if path in mailed_links.PAGES:
         request.scope["kaimon_route"] = path
         return await run_in_threadpool(mailed_links.answer, portal.db, request)
+    if (method, path) == ("GET", receipts.PATH):
+        request.scope["kaimon_route"] = path
+        return await run_in_threadpool(receipts.answer, portal.db, portal.lake, request)
     plain: dict[tuple[str, str], Callable[[Request], Response]] = {
         ("GET", "/"): portal.home,
         ("GET", "/login"): portal.login,

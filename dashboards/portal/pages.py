@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from dashboards.portal import billing, exploring, hosts, keys, quality, queries, reports, security
+from dashboards.portal import billing, exploring, hosts, keys, quality, queries, reports, retention, security
 from dashboards.portal.call import Call, Route, day_asked
 from dashboards.portal.question import Question
 from dashboards.reports.charts import Bar, events_by_time, words_of
@@ -154,6 +154,7 @@ ROUTES: Final = (
     *quality.ROUTES,
     *keys.ROUTES,
     *billing.ROUTES,
+    *retention.ROUTES,
     *security.ROUTES,
 )
 """Below `/t/{tenant}/`; the tests' matrix of roles and tenants is made from this."""

@@ -145,7 +145,8 @@ def retention(
         due = kept(tenant, db)
     print("all days are kept" if due.before is None else f"days from {due.before} on are kept: {tenant.keep_days} days")
     if due.erase_at is not None:
-        print(f"all of it is erased at {moment(due.erase_at)}, if its subscription stays ended")
+        unless = "its Admin asked for that, and may withdraw it" if due.asked else "if its subscription stays ended"
+        print(f"all of it is erased at {moment(due.erase_at)}, {unless}")
 
 
 @app.command()

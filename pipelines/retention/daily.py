@@ -22,7 +22,7 @@ from pipelines.tables import TenantTables
 from pipelines.tenant_loop import Counts, Outcome, SkipTenantError, for_each_tenant
 from tenancy.alarms import LATE_DATA, LIFECYCLE, NO_TENANT, raise_alarm
 from tenancy.database import Database
-from tenancy.erasures import list_erasures
+from tenancy.erasures import WithdrawnError, list_erasures
 from tenancy.retention import kept, note_act
 from tenancy.tenants import get_tenant, list_tenants
 
@@ -80,7 +80,10 @@ def _keep(  # noqa: PLR0917 - what a run has
         raise SkipTenantError("it is gone")
     due = kept(found, db)
     if due.erase is not None:
-        erase_tenant(db, tenant, lake, pipelines, reason=due.erase, wait=wait)
+        try:
+            erase_tenant(db, tenant, lake, pipelines, reason=due.erase, asked=due.erase == "request", wait=wait)
+        except WithdrawnError as error:
+            raise SkipTenantError(str(error)) from error
         return {"erased": 1}
     counts = purge(db, tenant, lake)
     tables = TenantTables(db, tenant, holder, lake)
@@ -107,9 +110,9 @@ def _sweep(db: Database, tenant: str, lake: LakeSettings, pipelines: PipelineSet
 @dg.asset(
     group_name=GROUP,
     owners=[LANDING],
-    description="Every night: tenants erased 30 days after their end, days past a tenant's limit dropped with their "
-    "bytes, staged segments deleted 14 days after they landed, an alarm for any that waits for 24 hours, and files "
-    "deleted that were replaced, or left by a process that died, 7 days before.",
+    description="Every night: tenants erased 30 days after their end, or as their Admins asked; days past a limit "
+    "dropped with their bytes, staged segments deleted 14 days after they landed, an alarm for any that waits for "
+    "24 hours, and files deleted that were replaced, or left by a process that died, 7 days before.",
 )
 def retention(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult[None]:
     with platform.step(context) as db:

@@ -44,6 +44,7 @@ def erase_tenant(
     pipelines: PipelineSettings | None = None,
     *,
     reason: str = "request",
+    asked: bool = False,
     wait: Callable[[float], None] = time.sleep,
 ) -> Receipt:
     """Erase a tenant, or go on with an erasure that was cut off, and return its receipt.
@@ -57,9 +58,11 @@ def erase_tenant(
         lake: where the stores are.
         pipelines: where the outbox is.
         reason: one of `tenancy.erasures.REASONS`.
+        asked: begin only if the tenant's own request still stands.
         wait: sleeps so many seconds.
 
     Raises:
+        tenancy.erasures.WithdrawnError: it does not stand any more; nothing was begun.
         ValueError: there is no such tenant.
         tenancy.leases.LeaseHeldError: somebody writes its tables; nothing was begun.
         tenancy.keys.UnusableKeyError: the key that signs receipts cannot be used; nothing was begun.
@@ -68,7 +71,7 @@ def erase_tenant(
     """
     lake, pipelines = lake or LakeSettings(), pipelines or PipelineSettings()
     receipt_key(db.settings)  # an erasure that could not be receipted must not begin
-    erasure = begin(db, tenant, lease_name(tenant), reason)
+    erasure = begin(db, tenant, lease_name(tenant), reason, asked=asked)
     if erasure.finished_at is not None:
         return read_receipt(erasure, open_store("audit", lake))
     get_logger(__name__).warning("erasure_goes_on", tenant=tenant, erasure=erasure.erasure_id, reason=erasure.reason)

@@ -23,6 +23,7 @@ from lake.coverage import coverage
 from lake.encoding import encode
 from lake.files import drop_files, files_of, paths_in, put_file, read_files, rows_by_day, scan_files
 from lake.frames import frame_schema, to_rows
+from lake.held import held_by_day
 from lake.holdings import Holdings, LocalHoldings, holdings
 from lake.lifecycle import differences, write
 from lake.lookup import touches
@@ -147,6 +148,7 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     "lake.files.rows_by_day": (lambda s: rows_by_day("acme", "events", DAY, DAY, s), "lake.open"),
     "lake.files.scan_files": (lambda s: scan_files("acme", "events", [a_file(s)], s), "lake.read"),
     "lake.files.drop_files": (lambda s: drop_files("acme", "events", [a_file(s)], s), "lake.delete"),
+    "lake.held.held_by_day": (lambda s: (emptied(s), held_by_day("acme", s)), "lake.held"),
     "lake.files.paths_in": (lambda s: paths_in("acme", "events", DAY, s), "lake.list"),
     "lake.vacuum.unneeded": (lambda s: unneeded("acme", "events", NOON, s), "lake.list"),
     "lake.vacuum.delete_unneeded": (vacuumed, "lake.delete"),

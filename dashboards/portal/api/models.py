@@ -318,12 +318,47 @@ class Verification(BaseModel):
     fault: str | None
 
 
+class ErasureRequest(_Answer):
+    """Who asked for the erasure of everything, when, and from when on it is carried out."""
+
+    requested_by: str
+    requested_at: datetime
+    due_at: datetime
+
+
+class TableHeld(_Answer):
+    """A table as it is read now: its files, their bytes and rows, its first and last day (null: not kept by day)."""
+
+    table: str
+    files: int
+    bytes: int
+    rows: int | None
+    oldest: date | None
+    newest: date | None
+
+
+class TableDay(_Answer):
+    """A UTC day of a table (null: it is not kept by day)."""
+
+    table: str
+    day: date | None
+    files: int
+    bytes: int
+    rows: int | None
+
+
 class Retention(BaseModel):
-    """How many days are kept (null: all), before which day they go, and when all is erased if nothing changes."""
+    """How many days are kept (null: all), before which day they go, and when all is erased if nothing changes.
+
+    `requested` is what an Admin asked for in the portal; `begun`: the erasure is under way. `tables` is what is held.
+    """
 
     keep_days: int | None
     before: date | None
     erase_at: datetime | None
+    requested: ErasureRequest | None
+    begun: bool
+    tables: list[TableHeld]
 
 
 class Subscription(BaseModel):

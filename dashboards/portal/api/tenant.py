@@ -19,10 +19,10 @@ from dashboards.portal.api.call import (
     not_found,
     page_of,
 )
+from dashboards.portal.retention import held_of, policy_of, tables_of
 from dashboards.portal.usage import usage_of
 from kaimon.base.problems import Problem
 from tenancy.enrollment import EnrollmentToken, create_token, revoke_token
-from tenancy.retention import kept
 from tenancy.subscriptions import subscription_in
 from tenancy.tenants import Tenant, get_tenant, use_of
 
@@ -109,10 +109,23 @@ def usage(
 
 
 def retention(call: Asked) -> models.Retention:
-    """Show how long data is kept."""
-    tenant = _tenant(call)
-    found = kept(tenant, call.db)
-    return models.Retention(keep_days=tenant.keep_days, before=found.before, erase_at=found.erase_at)
+    """Show what is held, for how long, and whether its erasure was asked for."""
+    policy = policy_of(call.db, call.scope)
+    asked = policy.asked
+    return models.Retention(
+        keep_days=policy.tenant.keep_days,
+        before=policy.kept.before,
+        erase_at=policy.kept.erase_at,
+        requested=None if asked is None else models.ErasureRequest.model_validate(asked),
+        begun=policy.begun,
+        tables=[models.TableHeld.model_validate(one) for one in tables_of(held_of(call.scope, call.lake))],
+    )
+
+
+def held(call: Asked, cursor: Cursor = None, limit: Limit = 100) -> models.Page[models.TableDay]:
+    """List what is held, by table and UTC day."""
+    found = [models.TableDay.model_validate(one) for one in held_of(call.scope, call.lake)]
+    return page_of(found, lambda one: f"{one.table}/{one.day}", ["held"], cursor, limit)
 
 
 def _tenant(call: Asked) -> Tenant:
@@ -144,4 +157,5 @@ ROUTES: Final = (
     ApiRoute("GET", "/subscription", "read:subscription", subscription),
     ApiRoute("GET", "/usage", "read:subscription", usage),
     ApiRoute("GET", "/retention", "read:retention", retention),
+    ApiRoute("GET", "/retention/held", "read:retention", held),
 )

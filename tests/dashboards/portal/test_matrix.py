@@ -34,6 +34,7 @@ PAGES: Final = {
         ("GET", "billing"),
         ("GET", "security"),
         ("GET", "security/agent"),
+        ("GET", "retention"),
     },
     "admin": {
         ("POST", "tokens"),
@@ -53,6 +54,9 @@ PAGES: Final = {
         ("POST", "reports/remove"),
         ("POST", "billing/subscribe"),
         ("POST", "billing/manage"),
+        ("GET", "retention/erase"),
+        ("POST", "retention/erase"),
+        ("POST", "retention/withdraw"),
     },
 }
 """Which pages are whose: a new route goes in here, by somebody who has thought about it."""
@@ -79,7 +83,7 @@ API: Final = {
     },
     "read:audit": {("GET", "/audit"), ("GET", "/audit/verification")},
     "read:subscription": {("GET", "/subscription"), ("GET", "/usage")},
-    "read:retention": {("GET", "/retention")},
+    "read:retention": {("GET", "/retention"), ("GET", "/retention/held")},
 }
 """What a key must be allowed for which route."""
 BY_ID: Final = {"tokens/revoke", "keys/revoke", "team/withdraw", "team/role", "team/remove", "reports/remove"}
