@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from kaimon.base.acting import actor
+from tenancy.alarms import ERASURE_REQUESTED, NO_TENANT, raise_alarm
 from tenancy.audit import append
 from tenancy.database import Database
 from tenancy.erasures import Erasure, get_erasure
@@ -58,6 +59,9 @@ def request_erasure(db: Database, tenant_id: str) -> tuple[ErasureRequest, str]:
         if session.execute(made).first() is None:
             raise NotNowError("Its erasure was asked for already.")
         append(db, session, tenant_id, "tenant.erase.request", tenant_id, due_at=due.isoformat())
+    # Operators hear of it while it can be withdrawn: whoever asked may not be who they say.
+    told = {"due_at": due.isoformat(timespec="seconds")}
+    raise_alarm(db, tenant_id, ERASURE_REQUESTED, now.isoformat(), NO_TENANT, told)
     return asked, code
 
 

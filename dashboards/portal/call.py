@@ -19,6 +19,7 @@ from dashboards.reports.names import visible
 from kaimon.base.problems import Problem
 from lake.settings import LakeSettings
 from tenancy.database import Database
+from tenancy.erasure_requests import ErasureRequest, request_of
 from tenancy.members import Role
 
 POLICY: Final = (
@@ -46,6 +47,10 @@ class Call:
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page of this tenant."""
         return html(template, status, call=self, here=template.removesuffix(".html"), **values)
+
+    def erasing(self) -> ErasureRequest | None:
+        """Return the request to erase the tenant, which each of its pages tells; None if there is none."""
+        return request_of(self.db, self.scope.tenant_id)
 
     def to(self, page: str) -> Response:
         """Send the browser to another page of this tenant, after a change."""

@@ -17,6 +17,7 @@ import pytest
 from lake.settings import LakeSettings
 from pipelines.retention.daily import retain
 from pipelines.settings import PipelineSettings
+from tenancy.alarms import list_alarms
 from tenancy.audit import read_chain
 from tenancy.erasure_requests import request_of
 from tenancy.erasures import get_erasure
@@ -120,6 +121,8 @@ def test_an_erasure_is_asked_for_only_with_the_tenants_name_and_an_admin_may_wit
     page = words(mel.get("/t/corp/retention"))
     assert "as ana@corp.example asked" in page
     assert "Withdraw it" not in page
+    assert "Everything of this tenant is erased in the night after" in words(mel.get("/t/corp/team"))
+    assert "erasure_requested" in {alarm.kind for alarm in list_alarms(keeping.db, "corp")}
     told = keeping.api("corp", "read:retention").get("/retention").json()
     asked = request_of(keeping.db, "corp")
     assert asked is not None
@@ -135,6 +138,7 @@ def test_an_erasure_is_asked_for_only_with_the_tenants_name_and_an_admin_may_wit
     assert nobody.get(link).status_code == 404
     night(keeping, timedelta(days=3))
     assert get_tenant(keeping.db, "corp") is not None
+    assert "Everything of this tenant" not in words(mel.get("/t/corp/team"))
     assert ana.post("/t/corp/retention/withdraw").status_code == 404
     done = [act for act in acts(keeping) if act.startswith("tenant.erase")]
     assert done == ["tenant.erase.request", "tenant.erase.withdraw"]
