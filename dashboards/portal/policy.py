@@ -115,7 +115,8 @@ PROMISES: Final = (
     Promise(
         "Deletion on request",
         "All of your data is deleted when you ask, with a signed receipt.",
-        "Ask whoever runs this kaimon: the portal has no page for it yet. Backups they made, and mails sent, stay.",
+        "An Admin asks under Retention; nobody is mailed that it was done. Backups that whoever runs this kaimon made, "
+        "and mails sent, stay.",
     ),
     Promise(
         "Customer data never trains a model",
