@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from dashboards.portal import receipts
 from dashboards.portal.mailed_links import PAGES as MAILED
 from dashboards.portal.pages import ROUTES
 from dashboards.reports.html import render_html
@@ -20,9 +21,11 @@ from dashboards.reports.page import Block, Figure, HourBar, Page, Part, Ranked, 
 from lake.settings import LakeSettings
 from tenancy.api_keys import create_api_key
 from tenancy.enrollment import create_token, enroll
+from tenancy.erasure_requests import request_erasure
 from tenancy.members import invite
 from tenancy.recipients import add_recipient
 from tenancy.schedules import Schedule, set_schedule
+from tenancy.tenants import create_tenant
 from tests.dashboards.portal import filled
 from tests.dashboards.portal.conftest import Running, start
 from tests.dashboards.portal.releases import make_release
@@ -34,6 +37,8 @@ PHONE: Final = {"width": 390, "height": 844}
 ADMIN: Final = "ada@acme.example"
 EMPTY: Final = "bolt"
 """A tenant that has nothing but its Admin."""
+LEAVING: Final = "coil"
+"""A tenant whose erasure was asked for."""
 HOST: Final[dict[str, Any]] = {"os": "debian 12", "kernel": "6.1.0", "arch": "x86_64", "cloud": None}
 CALM: Final = ("web-1.acme.example", "web-2.acme.example", "db-1.acme.example", "vim", "/etc/passwd", "/srv/app/config")
 """Names such as hosts, processes and files have."""
@@ -46,13 +51,14 @@ def missing() -> str | None:
 
 @dataclass
 class World:
-    """All of it, up; `ids` are what pages about one thing are asked with, by tenant."""
+    """All of it, up; `ids` are what pages about one thing are asked with, by tenant, `receipt` is an erasure's page."""
 
     running: Running
     browser: Any
     cookie: str
     ids: dict[str, dict[str, str]] = field(default_factory=dict)
     contexts: list[Any] = field(default_factory=list)
+    receipt: str = ""
 
     def context(self, viewport: dict[str, int] | None = None, **options: Any) -> Any:
         """Return a browser window of the Admin's, logged in."""
@@ -86,7 +92,9 @@ class World:
         """Return the pages that are no tenant's; `welcome` is for who is not logged in."""
         url = self.running.url
         mailed = {path.removeprefix("/"): f"{url}{path}" for path in MAILED}
-        return {"tenants": f"{url}/", "problem": f"{url}/t/acme/nowhere", **mailed, "welcome": f"{url}/"}
+        own = {"tenants": f"{url}/", "problem": f"{url}/t/acme/nowhere", "erasure": f"{url}{self.receipt}"}
+        leaving = {f"leaving {path}": f"{url}/t/{LEAVING}/{path}" for path in ("retention", "hosts")}
+        return {**own, **leaving, **mailed, "welcome": f"{url}/"}
 
     def visit(self, context: Any, addresses: dict[str, str] | None = None) -> Iterator[tuple[str, Any]]:
         """Open one page after the other in a window, all of them unless some are named; give each once it is there."""
@@ -124,7 +132,8 @@ def running(folder: Path) -> Iterator[World]:
         KAIMON_PORTAL_AGENT_FOLDER=str(make_release(folder / "release")),
     )
     try:
-        for tenant in ("acme", EMPTY):
+        create_tenant(portal.db, LEAVING)
+        for tenant in ("acme", EMPTY, LEAVING):
             invite(portal.db, tenant, ADMIN, "admin")
         person = portal.browser()
         assert person.log_in(ADMIN).status_code == 303
@@ -135,6 +144,7 @@ def running(folder: Path) -> Iterator[World]:
             world = World(portal, browser, person.client.cookies["__Host-kaimon"])
             world.ids[EMPTY] = dict.fromkeys(_OF_ONE, NOTHING)
             furnish(world, "acme", list(CALM))
+            world.receipt = receipts.address(request_erasure(portal.db, LEAVING)[1])
             try:
                 yield world
             finally:

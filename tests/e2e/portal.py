@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kaimon.base.tls import ensure_development_tls
 from kaimon.local.processes import Child, Children, wait_for
 from kaimon.local.stack import AGENT, BINARIES, Local, free_port, listens
+from lake.segments import encode_segment, segment_key
+from lake.settings import LakeSettings
+from lake.stores import open_store
 from tenancy.database import Database, open_database
+from tenancy.hints import mark_staged
 from tenancy.settings import TenancySettings
 from tenancy.tenants import create_tenant
+from tests.pipelines.conftest import Load
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "tests" / "web"
 TENANT = "acme"
+LEAVING = "leaving"
+"""A tenant that goes."""
 GOLD = "urn:example:two-factors"
 SLOW_MS = 30_000
 """How long a page may take: the machine may be busy."""
@@ -85,7 +93,8 @@ MAX = Account("max@acme.example", amr=("otp",), acr=GOLD)
 """His provider vouches for the second factor by `acr` alone."""
 PIA = Account("pia@acme.example", totp=None, amr=("pwd",))
 EVE = Account("eve@acme.example", verified=False)
-PEOPLE = (ADA, MAX, PIA, EVE)
+LEA = Account("lea@leaving.example")
+PEOPLE = (ADA, MAX, PIA, EVE, LEA)
 
 
 class Person:
@@ -188,15 +197,34 @@ class World:
 
     def kaimon(self, *arguments: str) -> str:
         """Run `kaimon` as the operator does."""
+        return self._run("kaimon", *arguments)
+
+    def _run(self, program: str, *arguments: str, **settings: str) -> str:
         done = subprocess.run(
-            [str(BINARIES / "kaimon"), *arguments],
-            env={**os.environ, **self.local.environment},
+            [str(BINARIES / program), *arguments],
+            env={**os.environ, **self.local.environment, **settings},
+            cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=120,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def night(self) -> None:
+        """Run what Dagster runs every night for retention."""
+        command = ["dagster", "asset", "materialize", "-m", "pipelines.definitions", "--select", "retention"]
+        self._run(*command, KAIMON_REVOCATION_GRACE_S="1")
+
+    def stage(self, tenant: str, path: str) -> date:
+        """Stage one event of today, as ingest would; return its UTC day."""
+        now, load = datetime.now(UTC), Load()
+        load.do(now, path=path)
+        load.cut(now)
+        data = encode_segment("node-1", 1, tenant, load.parts)
+        open_store("staging", LakeSettings(home=self.local.home)).put_new(segment_key(tenant, "node-1", 1), data)
+        mark_staged(self.db, [(tenant, "node-1", 1)])
+        return now.date()
 
     def said(self, name: str) -> list[dict[str, Any]]:
         """Return what one of our own processes logged, a line each."""
@@ -239,7 +267,8 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
         )
     )
     db = open_database(TenancySettings(home=local.home))
-    create_tenant(db, TENANT, subscription="active")
+    for tenant in (TENANT, LEAVING):
+        create_tenant(db, tenant, subscription="active")
     try:
         with Children(local.home / "logs") as children, sync_playwright() as playwright:
             trust = ssl.create_default_context(cafile=str(trusted))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pwd
 import subprocess
@@ -24,8 +26,10 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if (why := portal.missing()) is not None:
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("portal")
-    with portal.running(folder, KAIMON_STRIPE_WEBHOOK_SECRET=stripe.SECRET) as world:
+    settings = {"KAIMON_STRIPE_WEBHOOK_SECRET": stripe.SECRET, "KAIMON_ERASURE_GRACE_HOURS": "0.0001"}
+    with portal.running(folder, **settings) as world:
         world.kaimon("portal", "invite", "--tenant", portal.TENANT, portal.ADA.email)
+        world.kaimon("portal", "invite", "--tenant", portal.LEAVING, portal.LEA.email)
         yield world
 
 
@@ -232,3 +236,49 @@ def test_a_subscription_that_stripe_ends_enrolls_nobody_until_there_is_another(
     assert "installed and enrolled" in host.install(line, tmp_path / "release", token, *more)
     ada.follow("Billing")
     assert ada.heading(2) == "Your plan: active"
+
+
+def test_who_asks_for_deletion_loses_all_of_it_and_gets_a_receipt_that_openssl_verifies(
+    world: Any, tmp_path: Path
+) -> None:
+    staged = world.stage(portal.LEAVING, "/srv/our offer.pdf")
+    world.kaimon("land", "--tenant", portal.LEAVING)
+    world.kaimon("keys", "receipts")
+    lea = world.person()
+    lea.log_in(portal.LEA)
+    lea.page.wait_for_url(f"{world.url}/t/{portal.LEAVING}/")
+    lea.follow("Retention")
+    assert lea.row("events").first.get_by_role("cell").nth(1).inner_text() == str(staged)
+    kept = tmp_path / "receipts.pem"
+    kept.write_text(lea.page.locator("pre", has_text="PUBLIC KEY").inner_text())
+    lea.press(lea.page.get_by_role("link", name="Erase everything…"))
+    lea.page.get_by_label("Type the tenant's name").fill("another")
+    lea.press(lea.page.get_by_role("button", name="Erase everything"))
+    assert "Nothing has changed." in lea.text()
+    lea.page.go_back()
+    lea.page.get_by_label("Type the tenant's name").fill(portal.LEAVING)
+    lea.press(lea.page.get_by_role("button", name="Erase everything"))
+    link = lea.page.locator(".secret pre").inner_text()
+    lea.follow("Hosts")
+    assert "Everything of this tenant is erased in the night after" in lea.text(), "each page says so"
+
+    stranger = world.person()
+    stranger.page.goto(link)
+    assert "It has not begun" in stranger.text()
+    world.night()
+    assert lea.page.goto(f"{world.url}/t/{portal.LEAVING}/hosts").status == 404
+    stranger.page.reload()
+    assert "Done." in stranger.text()
+    for name in ("The receipt", "Its signature", "The public key"):
+        with stranger.page.expect_download() as coming:
+            stranger.page.get_by_role("link", name=name).click()
+        coming.value.save_as(tmp_path / "got" / coming.value.suggested_filename)
+    got = tmp_path / "got"
+    assert (got / "receipts.pem").read_bytes() == kept.read_bytes(), "the key is the one that was shown before"
+    command = stranger.page.locator("pre", has_text="openssl").inner_text()
+    verified = subprocess.run(command.split(), cwd=got, capture_output=True, text=True, check=True)
+    assert "Signature Verified Successfully" in verified.stdout
+    receipt = (got / f"{portal.LEAVING}.json").read_bytes()
+    assert hashlib.sha256(receipt).hexdigest() in stranger.text()
+    assert json.loads(receipt)["tenant"] == portal.LEAVING
+    assert b"offer" not in receipt
