@@ -143,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds")
     parser.add_argument("--json", action="store_true", help="on one line")
+    parser.add_argument("--day-rows", type=int, help="events of each of the 30 sealed days: 3,334,000 make 100M")
     arguments = parser.parse_args()
     configure_logs("benchmark", logging.WARNING)
     rows, rounds = (200_000, 2) if arguments.quick else (2_000_000, 5)
@@ -157,7 +158,7 @@ def main() -> None:
         "landing_rows_per_s": round(rows / landing),
         "sink_parquet_rows_per_s": round(rows / sink),
         "landing_share_of_sink_parquet": round(statistics.median(sink / landing for landing, sink in times), 3),
-        **sealing.measure(*((30, 10_000) if arguments.quick else (30, 200_000))),
+        **sealing.measure(30, arguments.day_rows or (10_000 if arguments.quick else 200_000)),
     }
     if "path_lookup_chdb_ms" in answer:
         answer["path_lookup_vs_chdb"] = round(answer["path_lookup_ms"] / answer["path_lookup_chdb_ms"], 2)
