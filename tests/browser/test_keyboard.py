@@ -49,3 +49,13 @@ def _require_seen(name: str, here: dict[str, Any] | None) -> None:
     assert here["bottom"] > 0, (name, here)
     assert here["top"] < here["high"], (name, here)
     assert -1 < here["left"] < here["wide"], (name, here)
+
+
+def test_one_key_copies_the_sql_or_the_command_of_what_is_shown(world: World) -> None:
+    page = world.context(permissions=["clipboard-read", "clipboard-write"]).new_page()
+    page.goto(world.addresses("acme")["activity"])
+    page.locator("details", has=page.locator("#sql")).locator("summary").press("Enter")
+    for text in ("sql", "command"):
+        page.locator(f"button[data-copy={text}]").press("Enter")
+        page.locator(f"button[data-copy={text}]", has_text="Copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()") == page.locator(f"#{text}").input_value()
