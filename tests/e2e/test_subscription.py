@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -194,3 +194,45 @@ def test_an_agent_whose_subscription_ends_slows_down_says_so_and_accounts_for_al
     assert lost["shed"] > 0
     assert len(paths) - 2 <= made <= len(paths) - 2 + lost.total(), "a file is neither told nor counted"
     assert not +(lost - Counter({cause: lost[cause] for cause in ("shed", "ring")})), "lost for no such reason"
+
+
+def test_an_agent_past_the_days_events_waits_says_so_and_delivers_all_once_the_limit_is_raised(
+    server: Any, database: Database, wire: ModuleType, tmp_path: Path
+) -> None:
+    watched = tmp_path.resolve() / "watched"
+    watched.mkdir()
+    create_tenant(database, "acme", subscription="active", max_daily_events=50)
+    agent = Agent(server, create_token(database, "acme")[1], tmp_path, watched)
+    made = 0
+
+    def refused() -> list[dict[str, Any]]:
+        """Make another file, and return what the agent has said of the limit."""
+        nonlocal made
+        (watched / f"{made}").touch()
+        made += 1
+        return [one for one in agent.said("server_busy") if one["code"] == "daily_limit"]
+
+    try:
+        wire.wait_until(lambda: bool(agent.said("capturing")), "the agent to capture", 60)
+        wire.wait_until(lambda: bool(refused()), "the limit", 60)
+        told = refused()[0]
+        assert told["status"] == 429
+        assert "50 events" in told["detail"]
+        left = datetime.combine(datetime.now(UTC) + timedelta(days=1), time.min, UTC) - datetime.now(UTC)
+        assert 0 < told["wait_ms"] / 1000 <= min(3600, left.total_seconds()) + 90, "not past an hour, nor the day"
+        delivered = agent.metrics()["kaimon_agent_delivered_rows_total"]
+        wire.wait_until(lambda: bool(refused()) and agent.metrics()["kaimon_agent_buffer_rows"] > 0, "rows to wait")
+        assert agent.metrics()["kaimon_agent_delivered_rows_total"] == delivered
+        assert len([one for one in agent.said("server_busy") if one["code"] == "daily_limit"]) == 1, "it asks no more"
+
+        other = server.enroll(database, "acme")
+        assert server.send(other, b"").status_code == 429, "it is the tenant's limit"
+        set_subscription(database, "acme", max_daily_events=1_000_000)
+        wire.wait_until(lambda: server.send(other, b"").status_code != 429, "the worker to know")
+        agent.stop()
+    finally:
+        agent.close()
+    assert server.stop() == 0
+    paths, lost = books(wire, server.home, "acme")
+    assert {str(watched / f"{number}") for number in range(made)} <= paths
+    assert not +lost
