@@ -7,28 +7,27 @@ from typing import Any
 
 import dagster as dg
 
-from pipelines.checks.report import report
+from pipelines.check_results import check_result, check_spec
 from pipelines.checks.rules import RULES
-from pipelines.day_checks import Checked, check_day
+from pipelines.day_checks import check_day
 from pipelines.day_step import GROUP, LANDING, REPORTS, TABLES, Tenants, for_day
 from pipelines.drain import SUCCESSOR, SUCCESSOR_PATIENCE_S, drain, draining
 from pipelines.findings.day import make_findings
 from pipelines.freshness import look
 from pipelines.partitions import DAYS
 from pipelines.resources import PlatformResource
-from pipelines.rollup_assets import ROLLUPS
+from pipelines.rollup_assets import ROLLUPS, rollup_checks
 from pipelines.sealed_day import sealed_day
 from pipelines.settings import AlertSettings
 from pipelines.summaries.day import deliver, is_due, make_facts, write_summary
 from pipelines.summaries.period import Period, week_of
 from pipelines.summaries.wording import writer_for
 from pipelines.tables import TenantTables
-from pipelines.tenant_loop import SHOWN, Counts
+from pipelines.tenant_loop import Counts
 from tenancy.database import Database
 from tenancy.hints import all_hints
 from tenancy.leases import LeaseHeldError
 
-CHECK = "complete_and_valid"
 FRESH = "fresh"
 
 staged_segments = dg.AssetSpec(
@@ -91,17 +90,7 @@ def _observe(db: Database) -> dg.AssetObservation:
     group_name=GROUP,
     owners=[TABLES],
     kinds={"greatexpectations", "polars"},
-    check_specs=[
-        dg.AssetCheckSpec(
-            CHECK,
-            asset="day_checks",
-            blocking=True,
-            description="\n".join(
-                ["Great Expectations over one metrics row a tenant. Each of these must be 0:", ""]
-                + [f"* `{rule.metric}`: {rule.why}" for rule in RULES]
-            ),
-        )
-    ],
+    check_specs=[check_spec("day_checks", RULES)],
     description="Each tenant's day against the rules; the result is its day state, which gates all that follows.",
 )
 def day_checks(
@@ -112,26 +101,7 @@ def day_checks(
         checked = check_day(platform, db, day, context.run.run_id)
         checked.outcome.raise_if_all_failed()
     yield dg.Output(checked.passed, metadata=checked.outcome.metadata())
-    yield _check_result(checked, day)
-
-
-def _check_result(checked: Checked, day: date) -> dg.AssetCheckResult:
-    """A failed tenant is a warning, which its day state acts upon; only when all fail is it an error that blocks."""
-    failing = checked.failing
-    return dg.AssetCheckResult(
-        check_name=CHECK,
-        passed=not failing,
-        severity=dg.AssetCheckSeverity.WARN if checked.passed else dg.AssetCheckSeverity.ERROR,
-        metadata={
-            "day": day.isoformat(),
-            "tenants_passed": len(checked.passed),
-            "tenants_failed": len(failing),
-            "report": dg.MetadataValue.md(report(checked.said, checked.numbers)),
-            "broken": dg.MetadataValue.json(dict(list(failing.items())[:SHOWN])),
-            "warned": dg.MetadataValue.json({tenant: rules for tenant, rules in checked.warned.items() if rules}),
-            "clones": dg.MetadataValue.json(dict(list(checked.outcome.clones.items())[:SHOWN])),
-        },
-    )
+    yield check_result(checked, day, RULES)
 
 
 @dg.asset(
@@ -167,14 +137,9 @@ def _and_week(work: Callable[[TenantTables, Period], Counts]) -> Callable[[Tenan
     description="Everything that a summary may say: values with units, previous values and the SQL that gives them.",
 )
 def facts(
-    context: dg.AssetExecutionContext,
-    platform: PlatformResource,
-    activity: Tenants,
-    findings: Tenants,
-    new_behaviour: Tenants,
+    context: dg.AssetExecutionContext, platform: PlatformResource, findings: Tenants, rollup_checks: Tenants
 ) -> dg.MaterializeResult[Tenants]:
-    ready = set(activity) & set(findings) & set(new_behaviour)
-    return for_day(context, platform, sorted(ready), _and_week(make_facts))
+    return for_day(context, platform, sorted(set(findings) & set(rollup_checks)), _and_week(make_facts))
 
 
 @dg.asset(
@@ -213,6 +178,7 @@ ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [
     day_checks,
     sealed_day,
     *ROLLUPS,
+    rollup_checks,
     findings,
     facts,
     executive_summary,

@@ -13,6 +13,7 @@ from lake.sealed import seal_of
 from pipelines.day_checks import check_day
 from pipelines.findings.day import make_findings
 from pipelines.resources import Platform
+from pipelines.rollup_checks import check_rollups
 from pipelines.rollups.day import ALL
 from pipelines.seal import TABLE, is_over, kept_checksum, seal_day
 from pipelines.summaries.day import is_due, make_facts
@@ -29,7 +30,7 @@ class Backfilled:
     `files`, `bytes`, `rows` and `events` are of the day's `events` as it was found; `checksum` is computed from them in
     order, `kept` is the one that was kept when exactly these files were sealed (None: none was). `state` is the day's
     state before, or after if `applied`. `tables` are the rows of that day in each rollup, before or after. `broken` are
-    the rules that its checks found broken: then no rollup was touched.
+    the rules that its checks found broken: of the day itself, then no rollup was touched, or of its rollups.
     """
 
     day: date
@@ -104,6 +105,11 @@ def backfill_day(platform: Platform, tables: TenantTables, day: date) -> Backfil
         for roll in ALL.values():
             roll(tables, day)
         make_findings(tables, day)
+        rolled = check_rollups(platform, tables.db, day, tables.holder, [tables.tenant])
+        if rolled.outcome.failed:
+            raise RuntimeError(f"{day}: its rollups could not be checked: {rolled.outcome.failed[tables.tenant]}")
+        broken = rolled.broken.get(tables.tenant, [])
+    if not broken:
         facts = make_facts(tables, Period("day", day))["new_facts"]
     after = survey_day(tables, day)
     return replace(after, applied=True, sealed_files=sealed, new_facts=facts, broken=broken)

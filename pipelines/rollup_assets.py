@@ -1,14 +1,18 @@
 """The assets of the rollups, each a table's day: replaced whenever the day is closed, from its events alone."""
 
 # No `from __future__ import annotations` here: Dagster looks at the type of `context` itself.
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 
 import dagster as dg
 
+from pipelines.check_results import check_result, check_spec
+from pipelines.checks.rollups import KEYS
+from pipelines.checks.rules import ROLLUP_RULES
 from pipelines.day_step import GROUP, TABLES, Tenants, for_day
 from pipelines.partitions import DAYS
 from pipelines.resources import PlatformResource
+from pipelines.rollup_checks import check_rollups
 from pipelines.rollups.day import (
     roll_activity,
     roll_completeness,
@@ -60,3 +64,25 @@ ROLLUPS = [
         after="sensitive",
     ),
 ]
+
+
+@dg.asset(
+    ins={table: dg.AssetIn(table) for table in KEYS},
+    partitions_def=DAYS,
+    group_name=GROUP,
+    owners=[TABLES],
+    kinds={"greatexpectations", "polars"},
+    check_specs=[check_spec("rollup_checks", ROLLUP_RULES)],
+    description="Each tenant's rollups against the day's events. Where they are wrong the day has failed, and nothing "
+    "is told of it.",
+)
+def rollup_checks(
+    context: dg.AssetExecutionContext, platform: PlatformResource, **rolled: Tenants
+) -> Iterator[dg.Output[Tenants] | dg.AssetCheckResult]:
+    day = date.fromisoformat(context.partition_key)
+    ready = sorted(set.intersection(*(set(tenants) for tenants in rolled.values())))
+    with platform.step(context) as db:
+        checked = check_rollups(platform, db, day, context.run.run_id, ready)
+        checked.outcome.raise_if_all_failed()
+    yield dg.Output(checked.passed, metadata=checked.outcome.metadata())
+    yield check_result(checked, day, ROLLUP_RULES)

@@ -8,21 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pipelines.checks.rules import RULES
+from pipelines.checks.rules import RULES, Rule
 
 _NAMED: Final = 20
 
 
-def report(broken: Mapping[str, Sequence[str]], numbers: Mapping[str, Mapping[str, Any]]) -> str:
+def report(
+    broken: Mapping[str, Sequence[str]], numbers: Mapping[str, Mapping[str, Any]], rules: Sequence[Rule] = RULES
+) -> str:
     """Return Markdown: a row a rule with its suite, how many tenants break it, and the worst of them with its number.
 
     Args:
         broken: for each tenant that was measured, the rules that it breaks, warnings among them.
         numbers: each tenant's metrics row; ids and counts.
+        rules: those that were looked at.
     """
     lines = ["| suite | rule | must be 0 | tenants | by |", "|---|---|---|---|---|"]
-    for rule in RULES:
-        breaking = [tenant for tenant, rules in broken.items() if rule.metric in rules]
+    for rule in rules:
+        breaking = [tenant for tenant, found in broken.items() if rule.metric in found]
         breaking.sort(key=lambda tenant: (-_size(numbers.get(tenant, {}).get(rule.metric)), tenant))
         named = [f"{tenant}: {_said(numbers.get(tenant, {}).get(rule.metric))}" for tenant in breaking[:_NAMED]]
         if len(breaking) > _NAMED:

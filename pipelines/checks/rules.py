@@ -62,3 +62,24 @@ RULES: Final = (
 )
 WARNINGS: Final = frozenset(rule.metric for rule in RULES if not rule.gates)
 """Rules that a day may break and still pass: somebody should look."""
+
+_ROLLUPS: Final = {
+    "schema": "columns that are missing or of another type",
+    "nulls": "nulls in columns that may not hold one",
+    "outside_domain": "values that no roll-up gives: enumerations, counts, hours, ranks, patterns",
+    "outside_day": "rows of another day's hours or times",
+    "doubled": "rows whose key another row has",
+    "difference": "by how much its sums differ from the day's events",
+}
+_SUMS: Final = {
+    "completeness": "events by which rows differ from what was seen in their hour",
+    "new_behaviour": "rows that `sensitive` does not have for the day",
+}
+"""What `difference` is of a rollup that is no sum over the day's events."""
+
+ROLLUP_RULES: Final = tuple(
+    Rule(f"{table}_{name}", _SUMS.get(table, why) if name == "difference" else why, table)
+    for table in ("activity", "completeness", "top_paths", "processes", "users", "sensitive", "new_behaviour")
+    for name, why in _ROLLUPS.items()
+)
+"""The rules of what is computed of a day's events, once the day itself has passed; all of them gate."""
