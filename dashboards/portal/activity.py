@@ -13,11 +13,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dashboards.portal.question import KEY, SHOWN, Question, cursor, cursor_of, moment, moment_of
+from dashboards.portal.question import SHOWN, Question, cursor, cursor_of, moment, moment_of
 from dashboards.portal.scope import TenantScope
 from kaimon.base.problems import Problem
 from kaimon.base.sheets import no_formula
 from lake.frames import frame_schema
+from lake.lookup import KEY, newest
 from lake.query import QueryError, run_query
 from lake.reads import scan_days
 from lake.settings import LakeSettings
@@ -37,11 +38,14 @@ class Rows:
 def rows_of(scope: TenantScope, question: Question, most: int, lake: LakeSettings, after: str = "") -> Rows:
     """Return at most `most` rows, those after the one that `after` names.
 
-    Days are opened one by one, the newest first, until there are enough rows.
+    Days are opened one by one, the newest first, until there are enough rows; if the question is about a path, ever
+    more at a time, and of them only what can hold it.
 
     Raises:
         ValueError: `after` is no cursor.
     """
+    if question.by_path:
+        return _page(newest(scope.tenant_id, question.asked(after), SHOWN, most + 1, lake), most)
     wanted, day = question.where(), question.last_day
     if after:
         wanted.append(_older(after))
@@ -53,7 +57,10 @@ def rows_of(scope: TenantScope, question: Question, most: int, lake: LakeSetting
         missing -= parts[-1].height
         if missing <= 0:
             break
-    found = pl.concat(parts) if parts else pl.DataFrame()
+    return _page(pl.concat(parts) if parts else pl.DataFrame(), most)
+
+
+def _page(found: pl.DataFrame, most: int) -> Rows:
     rows = found.head(most).to_dicts()
     return Rows(rows, cursor(rows[-1]) if found.height > most else None)
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from dashboards.portal.question import KEY, cursor_of, moment, moment_of
+from dashboards.portal.question import cursor_of, moment, moment_of
 from dashboards.portal.scope import TenantScope
 from kaimon.base.escape import unescape
 from lake.columns import CAUSES
+from lake.lookup import KEY
 from lake.reads import scan
 from lake.schema import EVENTS
 from lake.settings import LakeSettings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
@@ -13,6 +13,7 @@ from dashboards.portal.question import Question
 from dashboards.portal.scope import TenantScope
 from dashboards.reports.charts import Bar
 from dashboards.reports.page import HourBar
+from lake import lookup as look
 from lake.files import rows_by_day
 from lake.reads import scan
 from lake.settings import LakeSettings
@@ -68,7 +69,10 @@ def histogram_of(scope: TenantScope, question: Question, now: datetime, lake: La
         counts = _by(sums, "hour", "events", width)
     left = [one for one in _dates(*days) if one not in computed and one <= now.date()]
     counted = _countable(left, rows_by_day(tenant, "events", *days, lake)) if left else []
-    if counted:
+    if counted and question.by_path:
+        # The days that are counted are the newest, without a gap.
+        counts |= look.counted(tenant, replace(question.asked(), first_day=counted[-1]), width, lake)
+    elif counted:
         rows = scan(tenant, "events", counted[-1], counted[0], lake).filter(*question.where())
         rows = rows.filter(pl.col("event_day").is_in(counted))
         counts |= _by(rows, "time", "count", width)

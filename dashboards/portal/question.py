@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -14,13 +13,12 @@ from urllib.parse import urlencode
 import polars as pl
 
 from kaimon.base.problems import Problem
+from lake.lookup import KEY, Asked, above
 
 MOST_DAYS: Final = 31
 FILTERS: Final = ("hostname", "operation", "path", "process", "user", "file", "agent", "pid")
 """`path` is how a path begins; `file` is a whole one, where a rename or link led too; all others are exact."""
 SHOWN: Final = ("time", "hostname", "operation", "path", "target_path", "process", "user", "result", "count")
-KEY: Final = ("agent_id", "load_id", "cpu", "seq")
-"""What names a row: no other of the tenant has the same."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
@@ -79,6 +77,33 @@ class Question:
         if self.last.time() != time():
             fits.append(pl.col("time") < moment(self.last))
         return fits
+
+    @property
+    def by_path(self) -> bool:
+        """Whether it is about a path: then what cannot hold it need not be opened."""
+        return not self.filters.keys().isdisjoint({"path", "file"})
+
+    def asked(self, after: str = "") -> Asked:
+        """Return it as `lake.lookup` asks it.
+
+        Raises:
+            ValueError: `after` is no cursor.
+        """
+        equal: dict[str, str | int] = {
+            "agent_id" if name == "agent" else name: int(value) if name == "pid" else value
+            for name, value in self.filters.items()
+            if name not in {"path", "file"}
+        }
+        return Asked(
+            self.first_day,
+            min(self.last_day, moment_of(after).date()) if after else self.last_day,
+            begins=self.filters.get("path"),
+            file=self.filters.get("file"),
+            equal=equal,
+            since=self.first if self.first.time() != time() else None,
+            until=self.last if self.last.time() != time() else None,
+            after=(moment_of(after), cursor_of(after)[1:]) if after else None,
+        )
 
     def sql(self, most: int, after: str = "") -> str:
         """Return the query that gives the same rows as `where`, newest first, where its range bounds the tables.
@@ -186,7 +211,7 @@ def _clock(text: str | None, otherwise: time) -> time:
 def _fits(name: str, wanted: str) -> pl.Expr:
     if name == "path":
         # The bounds say no more, but in words by which statistics leave parts of a sealed day shut.
-        path, upper = pl.col("path"), _above(wanted)
+        path, upper = pl.col("path"), above(wanted)
         begins = path.str.starts_with(wanted) & (path >= wanted)
         return begins if upper is None else begins & (path < upper)
     if name == "file":
@@ -194,15 +219,6 @@ def _fits(name: str, wanted: str) -> pl.Expr:
     if name == "pid":
         return pl.col("pid") == int(wanted)
     return pl.col("agent_id" if name == "agent" else name) == wanted
-
-
-def _above(prefix: str) -> str | None:
-    """Return the least text above all that begin with `prefix`, in the order of code points, None if there is none."""
-    head = prefix.rstrip(chr(sys.maxunicode))
-    if not head:
-        return None
-    following = ord(head[-1]) + 1
-    return head[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
 def _condition(name: str, wanted: str) -> str:

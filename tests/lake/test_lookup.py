@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lake.commits import Writer
 from lake.encoding import encode
 from lake.files import put_file
 from lake.frames import frame_schema, to_rows
-from lake.lookup import touches
+from lake.lookup import KEY, Asked, above, counted, newest, touches
 from lake.ordering import ORDER
 from lake.sealed import SealedFiles
 from lake.settings import LakeSettings
@@ -102,3 +103,90 @@ def test_pages_that_cannot_hold_the_path_are_not_read(settings: LakeSettings, mo
     for path in ("/srv/0500", "/srv/1990", "/srv/2500"):
         with pytest.raises(Exception, match=r"(?i)parquet|page|decompress|thrift|eof"):
             touches("acme", path, DAY, DAY, settings)
+
+
+WORDS = ("/a", "/a/b", "/a/bc", "/a/c", "/a'", "/é", "/\U0010ffff", "/\ud7ff", "/b")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[LakeSettings, pl.DataFrame]:
+    """Nine days, every other one sealed, of rows that share their times."""
+    settings = LakeSettings(home=tmp_path_factory.mktemp("home"))
+    days = []
+    for number in range(9):
+        pairs = [(WORDS[(number + row) % len(WORDS)], WORDS[row % 5] if row % 3 else None) for row in range(40)]
+        times = pl.col("time").dt.truncate("7s") + pl.duration(hours=pl.col("seq") % 24)
+        rows = events(pairs, DAY + timedelta(days=number)).with_columns(times, pid=pl.col("seq") % 3)
+        put(rows, settings, seal=number % 2 == 0)
+        days.append(rows)
+    return settings, pl.concat(days)
+
+
+def fits(asked: Asked) -> pl.Expr:
+    """What is asked, said anew: in Polars, and without bounds."""
+    said = pl.col("event_day").is_between(asked.first_day, asked.last_day)
+    if asked.begins is not None:
+        said &= pl.col("path").str.starts_with(asked.begins)
+    if asked.file is not None:
+        said &= (pl.col("path") == asked.file) | pl.col("target_path").eq_missing(asked.file)
+    for name, value in asked.equal.items():
+        said &= pl.col(name) == value
+    return (
+        said
+        & (pl.col("time") >= (asked.since or MIDNIGHT))
+        & (pl.col("time") < (asked.until or MIDNIGHT + timedelta(days=99)))
+    )
+
+
+questions = st.builds(
+    Asked,
+    st.integers(0, 4).map(lambda number: DAY + timedelta(days=number)),
+    st.integers(3, 9).map(lambda number: DAY + timedelta(days=number)),
+    begins=st.none() | st.sampled_from([*WORDS, "/", "/\U0010ffff\U0010ffff"]),
+    file=st.none() | st.sampled_from(WORDS),
+    equal=st.fixed_dictionaries({}, optional={"pid": st.integers(0, 2), "process": st.sampled_from(["x", "'"])}),
+    since=st.none() | st.integers(0, 99).map(lambda hours: MIDNIGHT + timedelta(hours=hours)),
+    until=st.none() | st.integers(99, 299).map(lambda hours: MIDNIGHT + timedelta(hours=hours)),
+)
+
+
+@hypothesis_settings(deadline=None, max_examples=20)
+@given(asked=questions, most=st.integers(1, 60))
+def test_pages_of_the_newest_rows_and_their_counts_are_those_of_all_that_fit(
+    mixed: tuple[LakeSettings, pl.DataFrame], asked: Asked, most: int
+) -> None:
+    settings, rows = mixed
+    wanted = rows.filter(fits(asked)).sort("time", *KEY, descending=[True, *[False] * len(KEY)])
+    first = newest("acme", asked, ["path"], most, settings)
+    assert first.rows() == wanted.head(most).select("path", "time", *KEY).rows()
+    if first.height:
+        after = (first["time"][-1], first.select(KEY).row(-1))
+        rest = newest("acme", replace(asked, after=after), ["path"], 1_000, settings)
+        assert rest.rows() == wanted[most:].select("path", "time", *KEY).rows()
+    hours = wanted.group_by(pl.col("time").dt.truncate("1h")).agg(pl.col("count").sum())
+    assert counted("acme", asked, timedelta(hours=1), settings) == dict(hours.iter_rows())
+
+
+def test_of_what_begins_with_a_path_no_more_is_read_than_can(
+    settings: LakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealed, "GROUP_ROWS", 1_000)
+    file = put(events([(f"/srv/{number:04d}", None) for number in range(3_000)]), settings, seal=True)
+    stored = pq.ParquetFile(file)
+    data = bytearray(file.read_bytes())
+    for column in range(stored.metadata.num_columns):
+        chunk = stored.metadata.row_group(0).column(column)
+        first = chunk.dictionary_page_offset or chunk.data_page_offset
+        data[first : first + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    stored.close()
+    file.write_bytes(data)
+    assert newest("acme", Asked(DAY, DAY, begins="/srv/15"), ["path"], 500, settings).height == 100
+    assert sum(counted("acme", Asked(DAY, DAY, begins="/srv/15"), timedelta(days=1), settings).values()) == 100
+    with pytest.raises(Exception, match=r"(?i)parquet|page|decompress|thrift|eof"):
+        newest("acme", Asked(DAY, DAY, begins="/srv/05"), ["path"], 500, settings)
+
+
+@given(prefix=st.text(min_size=1, max_size=4), rest=st.text(max_size=4))
+def test_what_begins_with_a_text_lies_below_the_text_above_it(prefix: str, rest: str) -> None:
+    end = above(prefix)
+    assert end is None or prefix + rest < end

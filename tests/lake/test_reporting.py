@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +26,7 @@ from lake.frames import frame_schema, to_rows
 from lake.held import held_by_day
 from lake.holdings import Holdings, LocalHoldings, holdings
 from lake.lifecycle import differences, write
-from lake.lookup import touches
+from lake.lookup import Asked, counted, newest, touches
 from lake.ordering import in_order
 from lake.query import run_query
 from lake.reads import scan, scan_days
@@ -88,7 +88,7 @@ PURE_FUNCTIONS = {
     "lake.stores.check_key", "lake.tables.table_place", "lake.clients.polars_options", "lake.sessions.policy",
     "lake.stores.local_folder", "lake.tables.table_uri", "lake.tables.properties", "lake.files.DataFile.added",
     "lake.files.StoredFile.removed", "lake.sealed.seal_of", "lake.reads.span_of", "lake.sealed.choose_encodings",
-    "lake.quarantined.still_there",
+    "lake.quarantined.still_there", "lake.lookup.above", "lake.lookup.Asked.conditions",
 }  # fmt: skip
 
 
@@ -141,6 +141,8 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     "lake.reads.scan_days": (lambda s: list(scan_days("acme", "events", DAY, DAY, s)), "lake.read"),
     "lake.coverage.coverage": (lambda s: coverage("acme", NOON, NOON, NOON, s), "lake.read"),
     "lake.lookup.touches": (lambda s: touches("acme", "/a", DAY, DAY, s), "lake.read"),
+    "lake.lookup.newest": (lambda s: newest("acme", Asked(DAY, DAY, begins="/a"), ["path"], 1, s), "lake.read"),
+    "lake.lookup.counted": (lambda s: counted("acme", Asked(DAY, DAY, file="/a"), timedelta(hours=1), s), "lake.read"),
     "lake.query.run_query": (lambda s: run_query("acme", "SELECT 1", NOON, datetime.now(UTC), s), "lake.query"),
     "lake.files.put_file": (a_file, "lake.put"),
     "lake.files.files_of": (lambda s: files_of(create_table("acme", "events", s), "events", DAY), "lake.create"),
