@@ -56,7 +56,7 @@ def _key(settings: LakeSettings, aws: AwsSettings, tenant: str | None) -> tuple[
     role, where = settings.s3_tenant_role, (surroundings(aws), aws.aws_endpoint_url, aws.aws_s3_endpoint_url)
     if role is None or tenant is None:
         return where
-    return *where, tenant, role, settings.s3_encryption, settings.staging_url, settings.lake_url
+    return *where, tenant, role, settings.s3_encryption, settings.staging_url, settings.lake_url, settings.outbox_url
 
 
 def _session(tenant: str | None, settings: LakeSettings) -> tuple[Credentials | None, datetime]:

@@ -33,6 +33,7 @@ RULES: Final[dict[StoreName, dict[str, Rule]]] = {
     # Nothing there ever expires by age: receipts and signed heads are to be found for as long as there is a bucket.
     "audit": {"abandoned": {**_ABANDONED}},
     "public": {"hidden": {"Expiration": {"ExpiredObjectDeleteMarker": True}, **_hidden(30), **_ABANDONED}},
+    "outbox": {"hidden": {"Expiration": {"ExpiredObjectDeleteMarker": True}, **_hidden(7), **_ABANDONED}},
 }
 """By store and name. Staged segments: 60 days, when retention's 14 after landing have long passed."""
 

@@ -19,13 +19,13 @@ _OBJECTS: Final = ("s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject",
 
 
 def policy(tenant: str, settings: LakeSettings, region: str) -> dict[str, Any]:
-    """Return the policy of a tenant's session: its folders in staging and lake, and its KMS key.
+    """Return the policy of a tenant's session: its folders in staging, lake and outbox, and its KMS key.
 
     A session may do what both this and the assumed role's own policy allow.
     """
     partition = "aws-us-gov" if region.startswith("us-gov-") else "aws"
     folders: dict[str, list[str]] = {}
-    for url in (settings.staging_url, settings.lake_url):
+    for url in (settings.staging_url, settings.lake_url, settings.outbox_url):
         if (found := bucket_of(url)) is not None:
             folders.setdefault(found.name, []).append(found.key(tenant))
     statements: list[dict[str, Any]] = []

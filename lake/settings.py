@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 
 from kaimon.base.settings import HomeSettings
 
-StoreName = Literal["staging", "lake", "audit", "public"]
-STORES: Final[tuple[StoreName, ...]] = ("staging", "lake", "audit", "public")
+StoreName = Literal["staging", "lake", "audit", "public", "outbox"]
+STORES: Final[tuple[StoreName, ...]] = ("staging", "lake", "audit", "public", "outbox")
 
 
 def _at_home(name: StoreName) -> Any:
@@ -60,6 +60,11 @@ class LakeSettings(HomeSettings):
         description="Where files for everybody are (agent packages, keys), as a URL; by default `public` in "
         "`stores_url` or at home.",
     )
+    outbox_url: str = Field(
+        default_factory=_at_home("outbox"),
+        description="Where summaries lie as HTML, text and PDF, as a URL; by default `outbox` in `stores_url` or at "
+        "home.",
+    )
     access_flush_s: float = Field(
         default=10.0,
         gt=0,
@@ -90,4 +95,5 @@ class LakeSettings(HomeSettings):
             "lake": self.lake_url,
             "audit": self.audit_url,
             "public": self.public_url,
+            "outbox": self.outbox_url,
         }[store]

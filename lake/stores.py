@@ -94,8 +94,10 @@ class LocalStore:
     replaces, so two writers of one key cannot both succeed, and a reader never sees half an object.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mode: int = 0o666) -> None:
+        """Open a store; `mode` is that of its files, as far as the process's umask leaves it."""
         self.root = root
+        self._mode = mode
 
     def put_new(self, key: str, data: bytes) -> None:
         """See `Store`."""
@@ -104,7 +106,8 @@ class LocalStore:
         try:
             make_folders(path.parent)
             try:
-                with temporary.open("xb") as file:
+                descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, self._mode)
+                with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -188,7 +191,7 @@ class LocalStore:
 
 
 def open_store(name: StoreName, settings: LakeSettings | None = None) -> Store:
-    """Return one of the four stores; whatever is done to it leaves a record in the access log.
+    """Return one of the stores; whatever is done to it leaves a record in the access log.
 
     Raises:
         ValueError: its URL is of a kind that no store exists for.
@@ -197,13 +200,14 @@ def open_store(name: StoreName, settings: LakeSettings | None = None) -> Store:
 
 
 def silent_store(name: StoreName, settings: LakeSettings | None = None) -> Store:
-    """Return one of the four stores as it is: for the access log itself, which would else write about its writing."""
+    """Return one of the stores as it is: for the access log itself, which would else write about its writing."""
     settings = settings or LakeSettings()
     if (bucket := bucket_of(settings.url(name))) is not None:
         from lake.s3 import S3Store
 
         return S3Store(name, bucket, settings)
-    return LocalStore(local_folder(settings.url(name)))
+    # A summary is for people to read, and lies where they might look: for nobody but its owner.
+    return LocalStore(local_folder(settings.url(name)), 0o600 if name == "outbox" else 0o666)
 
 
 def local_folder(url: str) -> Path:

@@ -166,10 +166,7 @@ def executive_summary(
 def delivery(
     context: dg.AssetExecutionContext, platform: PlatformResource, executive_summary: Tenants
 ) -> dg.MaterializeResult[Tenants]:
-    folder = platform.settings.outbox_path
-    return for_day(
-        context, platform, executive_summary, _and_week(lambda tables, period: deliver(tables, period, folder))
-    )
+    return for_day(context, platform, executive_summary, _and_week(deliver))
 
 
 ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [

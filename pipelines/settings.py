@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from kaimon.base.regions import require_us_model, require_us_region
-from kaimon.base.settings import HomeSettings, OutboxSettings
+from kaimon.base.settings import HomeSettings
 
 
-class PipelineSettings(OutboxSettings):
+class PipelineSettings(HomeSettings):
     """When landing runs and for how long, which days there are, where summaries go."""
 
     landing_idle_s: float = Field(

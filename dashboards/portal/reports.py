@@ -8,7 +8,6 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -20,9 +19,10 @@ from kaimon.base.aws import AwsError
 from kaimon.base.logs import get_logger
 from kaimon.base.mail import MailError
 from kaimon.base.problems import Problem
-from kaimon.base.settings import MailSettings, OutboxSettings
+from kaimon.base.settings import MailSettings
 from lake.reads import scan
 from lake.settings import LakeSettings
+from lake.stores import MissingError, open_store
 from tenancy.database import Database
 from tenancy.inviting import invite, links_url
 from tenancy.recipients import Recipient, recipients, remove_recipient, require_address
@@ -67,12 +67,12 @@ def facts_of(scope: TenantScope, wanted: Report, lake: LakeSettings) -> dict[str
     return None if documents.is_empty() else dict(json.loads(documents[0]))
 
 
-def file_of(scope: TenantScope, wanted: Report, form: str, outbox: Path) -> bytes | None:
+def file_of(scope: TenantScope, wanted: Report, form: str, lake: LakeSettings) -> bytes | None:
     """Return what was delivered of a revision in one of `FORMS`, None if it is not there."""
-    path = outbox / scope.tenant_id / wanted.kind / f"{wanted.start.isoformat()}-r{wanted.revision}.{form}"
+    key = f"{scope.tenant_id}/{wanted.kind}/{wanted.start.isoformat()}-r{wanted.revision}.{form}"
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        return open_store("outbox", lake).get(key)
+    except MissingError:
         return None
 
 
@@ -105,7 +105,7 @@ def file(call: Call) -> Response:
     wanted, form = _wanted(call), call.query.get("form", "html")
     if form not in FORMS:
         raise Problem(404, "not_found", "Not found", "Ask for html, pdf or txt.")
-    body = file_of(call.scope, wanted, form, OutboxSettings(home=call.lake.home).outbox_path)
+    body = file_of(call.scope, wanted, form, call.lake)
     if body is None:
         raise Problem(404, "not_found", "Not found", "It is not in the outbox of this portal.")
     answer = Response(body, media_type=FORMS[form])

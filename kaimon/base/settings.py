@@ -40,20 +40,6 @@ class TracingSettings(HomeSettings):
         return endpoint and require_https_or_here(endpoint)
 
 
-class OutboxSettings(HomeSettings):
-    """Where summaries lie once they are made: pipelines put them there, the portal hands them out."""
-
-    outbox: Path | None = Field(
-        default=None,
-        description="Folder for summaries as HTML, text, PDF, one folder a tenant; without it, `outbox` in the home.",
-    )
-
-    @property
-    def outbox_path(self) -> Path:
-        """Where summaries go."""
-        return self.outbox or self.home / "outbox"
-
-
 class AwsSettings(HomeSettings):
     """Where in AWS. There is no setting for credentials: they are those of the environment's role."""
 

@@ -11,7 +11,6 @@ from lake.settings import LakeSettings
 from lake.stores import open_store
 from pipelines.retention.erase import Receipt, erase_tenant, read_receipt
 from pipelines.retention.places import survey
-from pipelines.settings import PipelineSettings
 from tenancy.database import Database
 from tenancy.erasures import get_erasure, rows_of
 from tenancy.leases import holder_of
@@ -30,7 +29,7 @@ def show(db: Database, tenant: str) -> list[str]:
     if known is None and erasure is None:
         raise ValueError(f"there is no tenant {tenant!r}")
     lines = [] if known is None else [f"tenant {tenant} ({inert(known.name)}), subscription {known.subscription}"]
-    held = survey(tenant, LakeSettings(), PipelineSettings())
+    held = survey(tenant, LakeSettings())
     lines += [_line(kind, told) for kind, told in held.items()]
     lines += [f"{f'control/{table}':28}{rows:>10,} rows" for table, rows in rows_of(db, tenant).items() if rows]
     total = sum(told["objects"] for told in held.values()), sum(told["bytes"] for told in held.values())

@@ -9,7 +9,6 @@ from typing import Final
 
 from lake.holdings import Held, Holdings, holdings
 from lake.schema import TABLES
-from pipelines.settings import PipelineSettings
 from pipelines.tables import TenantTables
 from tenancy.retention import note_dropped
 
@@ -17,7 +16,7 @@ LEDGER: Final = "batches"
 _PAGE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})-r\d+\.(?:html|txt|pdf)")
 
 
-def drop_days(tables: TenantTables, pipelines: PipelineSettings, before: date) -> dict[str, int]:
+def drop_days(tables: TenantTables, before: date) -> dict[str, int]:
     """Delete a tenant's days before a date, and return how many objects that were, by table.
 
     The ledger keeps one day more: the first day that is kept is accounted for from its counters. The commit comes
@@ -29,7 +28,7 @@ def drop_days(tables: TenantTables, pipelines: PipelineSettings, before: date) -
         tenancy.leases.LeaseHeldError: the lease did not come free in time.
     """
     lake = holdings(tables.settings.lake_url, "lake")
-    outbox = holdings(pipelines.outbox_path.resolve().as_uri(), "outbox")
+    outbox = holdings(tables.settings.outbox_url, "outbox")
     limits = {name: before - timedelta(days=1) if name == LEDGER else before for name in TABLES}
     old = {name: [folder for day, folder in _partitions(tables, name) if day < limits[name]] for name in TABLES}
     pages = list(_pages(outbox, tables.tenant, before))

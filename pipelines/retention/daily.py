@@ -45,7 +45,7 @@ def retain(
         erasure = begun.get(tenant)
         if erasure is not None:
             if erasure.finished_at is not None:
-                return _sweep(db, tenant, lake, pipelines)
+                return _sweep(db, tenant, lake)
             erase_tenant(db, tenant, lake, pipelines, wait=wait)
             return {"erased": 1}
         return _keep(db, tenant, holder, lake, pipelines, wait)
@@ -88,14 +88,14 @@ def _keep(  # noqa: PLR0917 - what a run has
     counts = purge(db, tenant, lake)
     tables = TenantTables(db, tenant, holder, lake)
     if due.before is not None:
-        dropped = drop_days(tables, pipelines, due.before)
+        dropped = drop_days(tables, due.before)
         counts["objects_dropped"] = sum(dropped.values())
     return counts | vacuum(tables)
 
 
-def _sweep(db: Database, tenant: str, lake: LakeSettings, pipelines: PipelineSettings) -> Counts:
+def _sweep(db: Database, tenant: str, lake: LakeSettings) -> Counts:
     """Delete what came back after an erasure."""
-    everywhere = places(tenant, lake, pipelines)
+    everywhere = places(tenant, lake)
     held = [holding for place in everywhere for holding in place.found().values()]
     objects, size = (sum(holding[what] for holding in held) for what in ("objects", "bytes"))
     if objects:

@@ -56,7 +56,7 @@ def erase_tenant(
         db: the control database.
         tenant: whose data.
         lake: where the stores are.
-        pipelines: where the outbox is.
+        pipelines: where logs are.
         reason: one of `tenancy.erasures.REASONS`.
         asked: begin only if the tenant's own request still stands.
         wait: sleeps so many seconds.
@@ -75,7 +75,7 @@ def erase_tenant(
     if erasure.finished_at is not None:
         return read_receipt(erasure, open_store("audit", lake))
     get_logger(__name__).warning("erasure_goes_on", tenant=tenant, erasure=erasure.erasure_id, reason=erasure.reason)
-    everywhere = places(tenant, lake, pipelines)
+    everywhere = places(tenant, lake)
     if "control" not in erasure.found:
         _empty_all(db, tenant, lake, everywhere)
         left = erasure.begun_at + timedelta(seconds=db.settings.revocation_grace_s) - db.clock()

@@ -1,4 +1,4 @@
-"""Where a tenant's data lies outside the control database: two stores and the outbox, each a folder of its own."""
+"""Where a tenant's data lies outside the control database: three stores, in each a folder of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from lake.holdings import Holdings, holdings, measure
 from lake.reads import scan
 from lake.schema import TABLES
 from lake.settings import LakeSettings
-from pipelines.settings import PipelineSettings
 
 LAKE: Final = "lake"
 
@@ -46,12 +45,12 @@ class Place:
         self.holdings.erase(self.folder)
 
 
-def places(tenant: str, lake: LakeSettings, pipelines: PipelineSettings) -> list[Place]:
+def places(tenant: str, lake: LakeSettings) -> list[Place]:
     """Return every place of a tenant, in the order in which they are emptied: what would be landed goes first."""
     return [
         Place("staging", holdings(lake.staging_url, "staging"), tenant),
         Place(LAKE, holdings(lake.lake_url, LAKE), tenant),
-        Place("outbox", holdings(pipelines.outbox_path.resolve().as_uri(), "outbox"), tenant),
+        Place("outbox", holdings(lake.outbox_url, "outbox"), tenant),
     ]
 
 
@@ -74,12 +73,12 @@ def rows_and_days(tenant: str, lake: LakeSettings) -> dict[str, dict[str, int]]:
     return told
 
 
-def survey(tenant: str, lake: LakeSettings, pipelines: PipelineSettings) -> dict[str, dict[str, Any]]:
+def survey(tenant: str, lake: LakeSettings) -> dict[str, dict[str, Any]]:
     """Return all that lies outside the control database, by kind; nothing is changed.
 
     Raises:
         lake.stores.StoreError: a store cannot be asked.
     """
     rows = rows_and_days(tenant, lake)
-    found = chain.from_iterable(place.found().items() for place in places(tenant, lake, pipelines))
+    found = chain.from_iterable(place.found().items() for place in places(tenant, lake))
     return {kind: holding | rows.get(kind, {}) for kind, holding in found}

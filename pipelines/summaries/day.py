@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -90,9 +89,9 @@ def write_summary(tables: TenantTables, period: Period, writer: Writer) -> Count
     return {"revision": revision, "new_revisions": 1}
 
 
-def deliver(tables: TenantTables, period: Period, folder: Path) -> Counts:
+def deliver(tables: TenantTables, period: Period) -> Counts:
     """Put every revision of a period's summary that is not delivered yet into the outbox, and record it."""
-    snapshot = tables.snapshot("facts", "summaries", "deliveries")
+    snapshot, lake = tables.snapshot("facts", "summaries", "deliveries"), tables.settings
     sent = _of(snapshot, "deliveries", period).filter(pl.col("channel") == "outbox").collect()
     done = set(sent["revision"].to_list())
     waiting = _of(snapshot, "summaries", period).sort("revision").collect().filter(~pl.col("revision").is_in(done))
@@ -100,16 +99,16 @@ def deliver(tables: TenantTables, period: Period, folder: Path) -> Counts:
         told_page = _page(snapshot, period, summary)
         name = outbox.reference(tables.tenant, period.kind, period.start.isoformat(), summary["revision"])
         stem = name.removesuffix(".html")
-        outbox.put(folder, f"{stem}.txt", render_text(told_page).encode())
+        outbox.put(lake, f"{stem}.txt", render_text(told_page).encode())
         if (pdf := pdf_or_none(told_page)) is not None:
-            outbox.put(folder, f"{stem}.pdf", pdf)
+            outbox.put(lake, f"{stem}.pdf", pdf)
         row = {
             **_named(period),
             "revision": summary["revision"],
             "channel": "outbox",
             "recipient": tables.tenant,
             "reference": name,
-            "digest": outbox.put(folder, name, render_html(told_page).encode()),
+            "digest": outbox.put(lake, name, render_html(told_page).encode()),
             "delivered_at": tables.db.clock(),
         }
         tables.append("deliveries", _row("deliveries", row))

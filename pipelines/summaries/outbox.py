@@ -1,37 +1,35 @@
-"""The outbox: a folder where each revision of each summary lies as HTML, text and PDF."""
+"""The outbox: the store where each revision of each summary lies as HTML, text and PDF."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
+
+from lake.holdings import holdings
+from lake.settings import LakeSettings
+from lake.stores import AlreadyExistsError, open_store
 
 
 def reference(tenant: str, period: str, period_start: str, revision: int) -> str:
-    """Return where a revision lies, relative to the outbox."""
+    """Return where a revision lies in the outbox."""
     return f"{tenant}/{period}/{period_start}-r{revision}.html"
 
 
-def put(outbox: Path, name: str, body: bytes) -> str:
-    """Write a file durably, all or nothing, readable by its owner only; return its SHA-256 in hex.
+def put(settings: LakeSettings, name: str, body: bytes) -> str:
+    """Put a file durably, all or nothing; return its SHA-256 in hex.
 
-    Writing the same again changes nothing, so a delivery that was killed is simply done again.
+    Putting the same again changes nothing, so a delivery that was killed is simply done again. What lies there and was
+    not recorded may be of other words, as a killed delivery of an older version leaves it: it gives way.
+
+    Raises:
+        lake.stores.StoreError: it may not be there.
     """
-    target = outbox / name
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    store = open_store("outbox", settings)
     try:
-        descriptor = os.open(partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        store.put_new(name, body)
+    except AlreadyExistsError:
+        if store.get(name) != body:
+            # In every version: not every server takes what a marker hides for gone when it puts what is not there.
+            there = holdings(settings.outbox_url, "outbox")
+            there.delete([one for one in there.held(name.rpartition("/")[0]) if one.key == name])
+            store.put_new(name, body)
     return hashlib.sha256(body).hexdigest()

@@ -59,7 +59,7 @@ def good(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = ensure_development_tls(home / "elsewhere")
     monkeypatch.setenv("KAIMON_TLS_CERTIFICATE", str(made.certificate))
     monkeypatch.setenv("KAIMON_TLS_KEY", str(made.key))
-    for name in ("staging", "lake", "audit", "public"):
+    for name in ("staging", "lake", "audit", "public", "outbox"):
         local_folder(LakeSettings().url(name)).mkdir()  # type: ignore[arg-type]
     return home
 

@@ -254,9 +254,9 @@ def test_each_way_into_what_a_place_holds_leaves_a_record(tmp_path: Path) -> Non
     ]
 
 
-@pytest.mark.parametrize("name", ["staging", "lake", "audit", "public"])
+@pytest.mark.parametrize("name", ["staging", "lake", "audit", "public", "outbox"])
 def test_each_way_into_a_store_leaves_one_record(name: StoreName, settings: LakeSettings) -> None:
-    tenant = "acme" if name in {"staging", "lake"} else None
+    tenant = "acme" if name in {"staging", "lake", "outbox"} else None
     ways: dict[str, Callable[[Store], object]] = {
         "put": lambda store: store.put_new("acme/a/1", b"abc"),
         "get": lambda store: store.get("acme/a/1"),

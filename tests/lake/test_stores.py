@@ -145,8 +145,8 @@ def test_each_store_has_a_folder_of_its_own_at_home(tmp_path: Path) -> None:
     settings = LakeSettings(home=tmp_path / "sp ace")
     open_store("staging", settings).put_new("a", b"x")
     assert (tmp_path / "sp ace" / "staging" / "a").read_bytes() == b"x"
-    assert {settings.url(name) for name in ("staging", "lake", "audit", "public")} == {
-        f"file://{quote(str(tmp_path))}/sp%20ace/{name}" for name in ("staging", "lake", "audit", "public")
+    assert {settings.url(name) for name in ("staging", "lake", "audit", "public", "outbox")} == {
+        f"file://{quote(str(tmp_path))}/sp%20ace/{name}" for name in ("staging", "lake", "audit", "public", "outbox")
     }
 
 

@@ -25,7 +25,6 @@ from lake.stores import open_store
 from pipelines.landing import land_tenant
 from pipelines.retention.erase import erase_tenant, read_receipt
 from pipelines.retention.places import survey
-from pipelines.settings import PipelineSettings
 from tenancy.audit import read_chain
 from tenancy.audit_verify import verify_chain
 from tenancy.credentials import Authenticator
@@ -197,7 +196,7 @@ only_sqlite = pytest.mark.parametrize("control", ["sqlite"], indirect=True)
 
 @only_sqlite
 def test_a_receipt_verifies_with_openssl_alone_and_a_changed_one_does_not(staged: Any, tmp_path: Path) -> None:
-    held = survey("acme", LakeSettings(), PipelineSettings())
+    held = survey("acme", LakeSettings())
     receipt = erase_tenant(staged.db, "acme")
     key, body, signature = tmp_path / "key.pem", tmp_path / "receipt.json", tmp_path / "receipt.sig"
     key.write_text(public_pem(receipt_key(staged.db.settings).public_key()))

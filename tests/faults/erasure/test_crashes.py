@@ -19,7 +19,6 @@ from lake.settings import LakeSettings
 from lake.stores import open_store
 from pipelines.landing import land_tenant
 from pipelines.retention.places import survey
-from pipelines.settings import PipelineSettings
 from tenancy.audit import read_chain
 from tenancy.audit_verify import verify_chain
 from tenancy.database import open_database
@@ -73,7 +72,7 @@ def test_an_erasure_killed_at_any_step_is_finished_with_the_same_counts(
 ) -> None:
     whole = tmp_path / "whole"
     shutil.copytree(prepared, whole)
-    held = survey("acme", LakeSettings(home=prepared), PipelineSettings(home=prepared))
+    held = survey("acme", LakeSettings(home=prepared))
     code, said = run(whole)
     assert code == 0, said
     undisturbed = json.loads(said)
@@ -101,7 +100,7 @@ def assert_gone(home: Path, answer: dict[str, Any], erased: dict[str, Any], wher
         where
     )
     assert "late" not in again, where
-    assert survey("acme", LakeSettings(home=home), PipelineSettings(home=home)) == {}, where
+    assert survey("acme", LakeSettings(home=home)) == {}, where
     assert not any((home / place / "acme").exists() for place in ("staging", "lake", "outbox")), where
     assert (home / "logs" / "ingest.log").read_text().strip() == "", where
     db = open_database(TenancySettings(home=home))
