@@ -24,6 +24,8 @@ _FIRST_PAUSE: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(hours=1)
 _TOLD_FOR: Final = timedelta(days=7)
 _KEPT: Final = timedelta(days=90)
+_AT_ONCE: Final = 500
+"""Rows of one statement: SQLite takes 32,766 values."""
 Key = tuple[str, str, str]
 
 
@@ -76,23 +78,34 @@ class Notice:
 
 def raise_alert(db: Database, cause: Cause) -> bool:
     """Keep an alert for a cause and log it, unless one is open already; return whether it is new."""
-    row = Alert(f"alr_{secrets.token_hex(8)}", cause.tenant_id, cause.kind, cause.subject, cause.detail, db.clock())
-    new = insert_into(ALERTS, db.dialect).values(**vars(row)).on_conflict_do_nothing().returning(ALERTS.c.alert_id)
+    return bool(raise_alerts(db, [cause]))
+
+
+def raise_alerts(db: Database, causes: Iterable[Cause]) -> list[Alert]:
+    """Keep an alert for each cause that has none open, in one transaction, and log it; return those that are new."""
+    now = db.clock()
+    rows = [
+        Alert(f"alr_{secrets.token_hex(8)}", cause.tenant_id, cause.kind, cause.subject, cause.detail, now)
+        for cause in causes
+    ]
+    fresh: set[str] = set()
     with db.transaction() as session:
-        fresh = session.execute(new).first() is not None
-    if fresh:
+        for begin in range(0, len(rows), _AT_ONCE):
+            some = rows[begin : begin + _AT_ONCE]
+            new = insert_into(ALERTS, db.dialect).values([vars(row) for row in some]).on_conflict_do_nothing()
+            fresh.update(session.execute(new.returning(ALERTS.c.alert_id)).scalars())
+    raised = [row for row in rows if row.alert_id in fresh]
+    for row in raised:
         told = {"alert": row.alert_id, "kind": row.kind, "tenant": row.tenant_id, "subject": row.subject}
         get_logger(__name__).error("alert_raised", **told, **row.detail)
-    return fresh
+    return raised
 
 
 def reconcile(db: Database, causes: Iterable[Cause], kinds: Iterable[str]) -> None:
     """Raise an alert for each cause that has none, and clear those of `kinds` whose cause is gone."""
     found = {cause.key: cause for cause in causes}
     open_ones = {alert.key: alert for alert in open_alerts(db)}
-    for key, cause in found.items():
-        if cause.certain and key not in open_ones:
-            raise_alert(db, cause)
+    raise_alerts(db, [cause for key, cause in found.items() if cause.certain and key not in open_ones])
     looked_at = set(kinds)
     for key, alert in open_ones.items():
         if alert.kind in looked_at and key not in found:

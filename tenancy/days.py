@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from tenancy.database import Database
 from tenancy.metadata import insert_into, select_record
-from tenancy.tables import DAY_STATES
+from tenancy.tables import DAY_STATES, UNSETTLED
 
 STATES: Final = ("open", "passed", "failed")
 """`open`: data came since the last check. The other two: what the check said about all data there is."""
@@ -103,7 +103,7 @@ def get(db: Database, tenant_id: str, day: date) -> DayState | None:
 
 def unsettled(db: Database) -> list[DayState]:
     """Return every state that is not `passed`, by tenant and day: few, however many days there are."""
-    wanted = select_record(DayState, DAY_STATES).where(DAY_STATES.c.state != "passed")
+    wanted = select_record(DayState, DAY_STATES).where(UNSETTLED)
     with db.reading() as session:
         rows = session.execute(wanted.order_by(DAY_STATES.c.tenant_id, DAY_STATES.c.day))
         return [DayState(*row) for row in rows]

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Column, Date, Float, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Date,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    literal_column,
+)
 
 from tenancy import api_tables, billing_tables, people_tables, summary_tables  # noqa: F401 - their tables belong to the schema
 from tenancy.metadata import METADATA, UtcDateTime
@@ -134,6 +147,15 @@ DAY_STATES: Final = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("sealed_version", BigInteger, nullable=False, server_default="0"),
+)
+UNSETTLED: Final = DAY_STATES.c.state != literal_column("'passed'")
+"""Days that have not passed: a literal, as neither database uses a partial index for a parameter."""
+UNSETTLED_DAYS: Final = Index(
+    "ix_day_states_unsettled",
+    DAY_STATES.c.tenant_id,
+    DAY_STATES.c.day,
+    sqlite_where=UNSETTLED,
+    postgresql_where=UNSETTLED,
 )
 
 STAGED_HINTS: Final = Table(

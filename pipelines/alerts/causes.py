@@ -12,7 +12,7 @@ from pipelines.settings import AlertSettings, PipelineSettings
 from tenancy.alarms import list_alarms
 from tenancy.alerts import Alert, Cause
 from tenancy.database import Database
-from tenancy.days import DayState, unsettled
+from tenancy.days import DayState
 from tenancy.watermarks import waiting, watermarks
 
 RUN_FAILED: Final = "run_failed"
@@ -79,8 +79,10 @@ def _went_through(instance: DagsterInstance, subject: str, after: datetime) -> b
     return bool(instance.get_run_records(done, limit=1))
 
 
-def stale_tenants(db: Database, pipelines: PipelineSettings, alerts: AlertSettings) -> list[Cause]:
-    """Return who waits for landing for too long, and which days that are over nobody has checked in time."""
+def stale_tenants(
+    db: Database, days: Iterable[DayState], pipelines: PipelineSettings, alerts: AlertSettings
+) -> list[Cause]:
+    """Return who waits for landing for too long, and which of the unsettled days nobody has checked in time."""
     landed = watermarks(db)
     causes = []
     for tenant, lag in waiting(db, timedelta(seconds=alerts.alert_stale_s)).items():
@@ -89,7 +91,7 @@ def stale_tenants(db: Database, pipelines: PipelineSettings, alerts: AlertSettin
         causes.append(Cause(STALE, "landing", tenant, {"waiting_s": int(lag.total_seconds()), **detail}))
     now = db.clock()
     earliest = now.date() - timedelta(days=pipelines.reopened_days)
-    late = (one for one in unsettled(db) if one.state == "open" and earliest <= one.day < now.date())
+    late = (one for one in days if one.state == "open" and earliest <= one.day < now.date())
     overdue = [(one.tenant_id, one.day.isoformat()) for one in late if _overdue(one, now)]
     return causes + [Cause(STALE, day, tenant, {"day": day}) for tenant, day in overdue]
 
@@ -101,10 +103,10 @@ def _overdue(state: DayState, now: datetime) -> bool:
     return now >= datetime.combine(night, _CLOSED_BY, UTC)
 
 
-def failed_days(db: Database) -> list[Cause]:
-    """Return the tenants' days whose checks failed; one that is open again keeps the alert that it has."""
+def failed_days(days: Iterable[DayState]) -> list[Cause]:
+    """Return the unsettled days whose checks failed; one that is open again keeps the alert that it has."""
     causes = []
-    for state in unsettled(db):
+    for state in days:
         broken = [str(rule) for rule in state.detail.get("broken", [])]
         kinds = {UNACCOUNTED if rule in ACCOUNTING else DAY_FAILED for rule in broken}
         if state.state == "open":

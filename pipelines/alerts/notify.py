@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 from dagster import DagsterInstance
@@ -18,6 +19,7 @@ from pipelines.settings import AlertSettings, PipelineSettings
 from tenancy.alarms import NO_TENANT
 from tenancy.alerts import Alert, Cause, Notice, due_notices, note_failed, note_sent, open_alerts, reconcile
 from tenancy.database import Database
+from tenancy.days import unsettled
 
 _BUDGET_S: Final = 25.0
 """How long one look may spend on telling; the rest is due at the next."""
@@ -26,10 +28,11 @@ _BUDGET_S: Final = 25.0
 def look(db: Database, instance: DagsterInstance, pipelines: PipelineSettings, alerts: AlertSettings) -> None:
     """Raise and clear alerts by what is wrong now; a look that fails leaves its kinds as they are."""
     known = open_alerts(db)
+    days = cache(lambda: unsettled(db))
     looks: list[tuple[tuple[str, ...], Callable[[], list[Cause]]]] = [
         ((causes.RUN_FAILED,), lambda: causes.failed_runs(instance, db.clock(), known)),
-        ((causes.STALE,), lambda: causes.stale_tenants(db, pipelines, alerts)),
-        ((causes.UNACCOUNTED, causes.DAY_FAILED), lambda: causes.failed_days(db)),
+        ((causes.STALE,), lambda: causes.stale_tenants(db, days(), pipelines, alerts)),
+        ((causes.UNACCOUNTED, causes.DAY_FAILED), lambda: causes.failed_days(days())),
         ((causes.QUARANTINE,), lambda: causes.full_quarantines(db, alerts)),
         ((causes.ALARM,), lambda: causes.raised_alarms(db)),
     ]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+from sqlalchemy import select, text
+
 from tenancy.database import Database
-from tenancy.days import DayState, get, list_days, mark_open, set_checked, set_sealed, with_news
+from tenancy.days import DayState, get, list_days, mark_open, set_checked, set_sealed, unsettled, with_news
+from tenancy.tables import DAY_STATES, UNSETTLED
 
 MONDAY, TUESDAY = date(2026, 3, 2), date(2026, 3, 3)
 
@@ -94,3 +97,16 @@ def test_a_day_whose_check_failed_is_no_news_until_data_comes(db: Database) -> N
     assert with_news(db, MONDAY, MONDAY) == []
     mark_open(db, "acme", [MONDAY])
     assert with_news(db, MONDAY, MONDAY) == [MONDAY]
+
+
+def test_days_that_have_not_passed_are_found_without_reading_those_that_have(db: Database) -> None:
+    mark_open(db, "acme", [MONDAY, TUESDAY])
+    assert set_checked(db, "acme", MONDAY, passed=True, detail={}, seen_version=1)
+    assert [state.day for state in unsettled(db)] == [TUESDAY]
+    wanted = str(select(DAY_STATES.c.day).where(UNSETTLED).compile(compile_kwargs={"literal_binds": True}))
+    with db.transaction() as session:
+        if db.dialect == "postgresql":
+            session.execute(text("SET LOCAL enable_seqscan = off"))  # few rows are read faster without any index
+        explain = "EXPLAIN" if db.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
+        plan = str(session.execute(text(f"{explain} {wanted}")).all())
+    assert "ix_day_states_unsettled" in plan
