@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from dashboards.portal import billing, exploring, hosts, keys, quality, queries, reports, retention, security
 from dashboards.portal.call import Call, Route, day_asked
+from dashboards.portal.changes import changed_on
 from dashboards.portal.question import Question
 from dashboards.reports.charts import Bar, events_by_time, words_of
 from dashboards.reports.page import HourBar
@@ -20,12 +21,13 @@ from tenancy.people import names
 
 
 def overview(call: Call) -> Response:
-    """Show a day: events an hour, what is known of them, hosts."""
+    """Show a day: events an hour, what is known of them, hosts, what is open and what changed."""
     day = day_asked(call)
     found = queries.day_of(call.scope, day, call.now, call.lake)
     return call.page(
         "overview.html",
         found=found,
+        changed=changed_on(call.db, call.scope, day, call.lake),
         chart=events_by_time(_bars(call, day, found.hours), words_of(found.hours)),
         enrolled=[host for host in queries.hosts_of(call.db, call.scope, call.lake) if host.revoked_at is None],
         before=day - timedelta(days=1),

@@ -202,12 +202,17 @@ def portal_page(world: World, path: str) -> str:
 def _find(lake: LakeSettings, tenant: str, names: list[str]) -> None:
     rules = (("critical", "A shadow file was read"), ("high", "A cron job was added"), ("low", "A shell history went"))
     rows = [
-        {"severity": severity, "title": title, "attack_id": "T1053.003", "state": "open", "opened_day": filled.DAY,
+        {"severity": severity, "title": title, "attack_id": "T1053.003", "state": "opened", "opened_day": filled.DAY,
          "hostname": names[number % len(names)], "process": names[(number + 1) % len(names)],
          "path": names[(number + 2) % len(names)], "finding_id": f"fnd_{number}"}
         for number, (severity, title) in enumerate(rules * 3)
     ]  # fmt: skip
     filled.write("findings", filled.DAY, rows, lake, tenant)
+    first = [
+        {"hostname": name, "process": names[(number + 1) % len(names)], "path": names[(number + 2) % len(names)]}
+        for number, name in enumerate(names)
+    ]
+    filled.write("new_behaviour", filled.DAY, first, lake, tenant)
 
 
 def _tell(home: Path, lake: LakeSettings, tenant: str, names: list[str]) -> None:

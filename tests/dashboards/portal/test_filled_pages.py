@@ -19,6 +19,7 @@ import zstandard
 from dashboards.portal.hosts import Health, health_of
 from dashboards.portal.pages import ROUTES
 from lake.settings import LakeSettings
+from tenancy.days import mark_open, set_checked
 from tenancy.enrollment import create_token, enroll
 from tenancy.recipients import add_recipient
 from tenancy.schedules import Schedule, set_schedule
@@ -49,6 +50,33 @@ def test_the_overview_says_how_many_events_the_hours_hold(analyst: Any) -> None:
     page = analyst.get(f"/t/corp/?day={filled.DAY}").text
     assert re.search(r"<dt>File events</dt><dd>(<a [^>]+>)?2,100", page)
     assert "<svg" in page
+
+
+def test_the_overview_says_what_is_open_and_what_changed(analyst: Any, portal: Any) -> None:
+    lake, before = LakeSettings(home=portal.home), filled.DAY - timedelta(days=1)
+    page = analyst.get(f"/t/corp/?day={filled.DAY}").text
+    assert "<dt>Open findings</dt><dd>—" in page, "of a day that is not closed nobody knows"
+    hour = {"hour": filled.MIDNIGHT - timedelta(hours=1), "captured": 2_000, "state": "complete"}
+    filled.write("completeness", before, [hour], lake, "corp")
+    grave = [("low", "opened"), ("critical", "opened"), ("high", "ongoing"), ("medium", "quiet"), ("high", "closed")]
+    findings = [
+        {"finding_id": f"fnd_{number}", "severity": severity, "title": f"title {number}", "state": state}
+        for number, (severity, state) in enumerate(grave)
+    ]
+    filled.write("findings", filled.DAY, findings, lake, "corp")
+    touches = [{"process": f"tool-{number}", "path": "/etc/shadow", "hostname": "host-0"} for number in range(7)]
+    filled.write("new_behaviour", filled.DAY, touches, lake, "corp")
+    mark_open(portal.db, "corp", [before, filled.DAY])
+    set_checked(portal.db, "corp", before, passed=True, detail={}, seen_version=1)
+    page = analyst.get(f"/t/corp/?day={filled.DAY}").text
+    assert f"<dt>Open findings <small>at the end of {before}</small></dt>" in page
+    set_checked(portal.db, "corp", filled.DAY, passed=True, detail={}, seen_version=1)
+    page = analyst.get(f"/t/corp/?day={filled.DAY}").text
+    assert re.search(r"<dt>Open findings</dt><dd><a [^>]+>4<", page), "one is closed"
+    assert "100 more file events</a> than the day before" in page
+    assert re.findall(r">(title \d)<", page) == ["title 1", "title 0"], "what the day opened, the gravest first"
+    assert re.findall(r"<bdi>(tool-\d)</bdi>", page) == [f"tool-{number}" for number in range(5)]
+    assert "And 2 more" in page
 
 
 def test_activity_leads_to_a_row_its_path_its_process_and_files_of_the_same(analyst: Any, stranger: Any) -> None:
@@ -115,7 +143,7 @@ def enrolled(portal: Any, tenant: str, name: str) -> str:
 def test_every_number_of_the_overview_leads_to_what_is_behind_it(analyst: Any) -> None:
     page = analyst.get(f"/t/corp/?day={filled.DAY}").text
     figures = re.findall(r"<dt>([^<]+)</dt><dd>(.*?)</dd>", page)
-    assert len(figures) == 4
+    assert len(figures) == 5
     for name, shown in figures:
         link = re.fullmatch(r'<a href="([^"]+)">[\d,]+</a>', shown)
         assert link is not None or shown == "—", name
