@@ -1,0 +1,31 @@
+"""What counts as the same in every row, wherever a group's batches meet."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from lake.implied import constants_of
+
+
+def _rows(*chunks: list[int | None]) -> pa.Table:
+    return pa.table({"uid": pa.chunked_array(chunks, pa.int64())})
+
+
+@pytest.mark.parametrize(
+    ("chunks", "found"),
+    [
+        ([[7]], {"uid": 7}),
+        ([[7, 7], [7], [], [7, 7, 7]], {"uid": 7}),
+        ([[None], [None, None]], {"uid": None}),
+        ([[7, 8, 7]], {}),
+        ([[7, 7], [8], [7, 7]], {}),
+        ([[7, 7], [7, 8, 7], [7]], {}),
+        ([[7, None], [7]], {}),
+        ([[]], {}),
+    ],
+)
+def test_a_value_is_a_constant_only_if_every_row_of_every_batch_has_it(
+    chunks: list[list[int | None]], found: dict[str, int | None]
+) -> None:
+    assert constants_of(_rows(*chunks)) == found
