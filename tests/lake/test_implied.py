@@ -9,7 +9,7 @@ from lake.implied import constants_of
 
 
 def _rows(*chunks: list[int | None]) -> pa.Table:
-    return pa.table({"uid": pa.chunked_array(chunks, pa.int64())})
+    return pa.table([pa.chunked_array(chunks, pa.int64())], ["uid"])
 
 
 @pytest.mark.parametrize(
