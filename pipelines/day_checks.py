@@ -13,6 +13,8 @@ from lake.tables import open_table
 from pipelines.checks.day import measure_day
 from pipelines.checks.rules import RULES, WARNINGS
 from pipelines.clones import alarm_of_clones
+from pipelines.passes import telling
+from pipelines.progress import Progress
 from pipelines.resources import Platform
 from pipelines.tenant_loop import Counts, Outcome, for_each_tenant
 from tenancy.database import Database
@@ -69,7 +71,8 @@ def check_day(platform: Platform, db: Database, day: date, run: str, tenants: Co
 
         def measure(tenant: str, rows: Any = rows, versions: Any = versions) -> Counts:
             versions[tenant] = _version(db, tenant, day)
-            measured = measure_day(platform.tables(db, tenant, f"checks {run}"), day)
+            with telling(Progress("check", tenant, unit="passes", day=day.isoformat())):
+                measured = measure_day(platform.tables(db, tenant, f"checks {run}"), day)
             rows[tenant] = measured.row
             checked.outcome.clones.pop(tenant, None)
             if cloned := alarm_of_clones(db, tenant, measured.clones):

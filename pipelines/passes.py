@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 import polars as pl
 
+from pipelines.progress import Progress
+
 ROWS: Final = 8_000_000
 """Rows that a pass keeps, about: as many as fit in 1 GB with their texts."""
+
+
+_TOLD: ContextVar[Progress | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def telling(progress: Progress) -> Iterator[None]:
+    """Tell of every pass within as it begins; what computes over frames need not know of it."""
+    before = _TOLD.set(progress)
+    try:
+        yield
+    finally:
+        _TOLD.reset(before)
 
 
 def by_value(events: pl.LazyFrame, column: str, most: int = ROWS) -> Iterator[pl.LazyFrame]:
@@ -28,8 +45,7 @@ def by_value(events: pl.LazyFrame, column: str, most: int = ROWS) -> Iterator[pl
     if len(parts) <= 1:
         yield events
         return
-    for _, values in parts:
-        yield events.filter(pl.col(column).is_in(values, nulls_equal=True))
+    yield from _told([events.filter(pl.col(column).is_in(values, nulls_equal=True)) for _, values in parts])
 
 
 def by_hash(events: pl.LazyFrame, column: str, most: int = ROWS) -> Iterator[pl.LazyFrame]:
@@ -42,5 +58,12 @@ def by_hash(events: pl.LazyFrame, column: str, most: int = ROWS) -> Iterator[pl.
     if parts <= 1:
         yield events
         return
-    for part in range(parts):
-        yield events.filter(pl.col(column).hash(seed) % parts == part)
+    yield from _told([events.filter(pl.col(column).hash(seed) % parts == part) for part in range(parts)])
+
+
+def _told(parts: Sequence[pl.LazyFrame]) -> Iterator[pl.LazyFrame]:
+    progress = _TOLD.get()
+    for number, part in enumerate(parts):
+        if progress is not None:
+            progress.tell("pass", number, len(parts))
+        yield part

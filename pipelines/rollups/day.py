@@ -9,6 +9,8 @@ from typing import Final
 import polars as pl
 
 from pipelines.ledger_window import read_window
+from pipelines.passes import telling
+from pipelines.progress import Progress
 from pipelines.rollups.activity import activity
 from pipelines.rollups.actors import processes, top_paths, users
 from pipelines.rollups.completeness import arrivals, completeness
@@ -19,7 +21,8 @@ from pipelines.tenant_loop import Counts
 
 def roll_activity(tables: TenantTables, day: date) -> Counts:
     """Replace a day of `activity`."""
-    rolled = activity(tables.snapshot("events").scan("events", day, day))
+    with telling(Progress("roll", tables.tenant, unit="passes", table="activity", day=day.isoformat())):
+        rolled = activity(tables.snapshot("events").scan("events", day, day))
     tables.replace_day("activity", rolled, day)
     return {"rows": rolled.height, "events": int(rolled["events"].sum()), "hosts": rolled["agent_id"].n_unique()}
 
@@ -72,7 +75,8 @@ def roll_new_behaviour(tables: TenantTables, day: date) -> Counts:
 
 
 def _roll(tables: TenantTables, table: str, rollup: Callable[[pl.LazyFrame], pl.DataFrame], day: date) -> Counts:
-    rolled = rollup(tables.snapshot("events").scan("events", day, day))
+    with telling(Progress("roll", tables.tenant, unit="passes", table=table, day=day.isoformat())):
+        rolled = rollup(tables.snapshot("events").scan("events", day, day))
     tables.replace_day(table, rolled, day)
     return {"rows": rolled.height, "events": int(rolled["events"].sum())}
 

@@ -7,12 +7,14 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from structlog.testing import capture_logs
 
 from lake.frames import frame_schema
 from pipelines import passes
 from pipelines.checks import accounting
 from pipelines.checks.metrics import event_metrics
-from pipelines.passes import by_hash, by_value
+from pipelines.passes import by_hash, by_value, telling
+from pipelines.progress import Progress
 from pipelines.rollups import activity as activity_module
 from pipelines.rollups import actors
 
@@ -61,6 +63,17 @@ def test_each_row_is_in_one_part_and_each_value_whole(day: pl.LazyFrame, cut: ob
     values = pl.concat([part.select(pl.col(column).unique()) for part in parts])
     assert values[column].is_duplicated().sum() == 0
     assert (len(parts) > 1) == (most < ROWS)
+
+
+def test_each_pass_is_told_of_as_it_begins_and_only_within(day: pl.LazyFrame) -> None:
+    with capture_logs() as said:
+        with telling(Progress("roll", "acme", unit="passes", every_s=0, table="top_paths")):
+            parts = len(list(by_hash(day, "path", 1_000)))
+        assert len(list(by_hash(day, "path", 1_000))) == parts
+    lines = [line for line in said if line["event"] == "progress"]
+    assert [(line["table"], line["done"], line["of"]) for line in lines] == [
+        ("top_paths", n, parts) for n in range(parts)
+    ]
 
 
 def test_small_passes_give_what_one_pass_gives(day: pl.LazyFrame, monkeypatch: pytest.MonkeyPatch) -> None:
