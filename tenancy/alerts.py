@@ -141,19 +141,25 @@ def due_notices(db: Database, channels: Iterable[str]) -> list[Notice]:
     return due
 
 
-def note_sent(db: Database, notice: Notice) -> None:
-    """Say that a notice was taken: it is never sent again."""
-    _note(db, notice, {"sent_at": db.clock()})
+def note_sent(db: Database, notices: Iterable[Notice]) -> None:
+    """Say that notices were taken: they are never sent again."""
+    now = db.clock()
+    _note(db, [(notice, {"sent_at": now}) for notice in notices])
 
 
-def note_failed(db: Database, notice: Notice) -> None:
-    """Say that a notice was not taken; it is due again later, and after `ATTEMPTS` never again."""
-    attempts = notice.attempts + 1
-    pause = min(_FIRST_PAUSE * 2**notice.attempts, _LONGEST_PAUSE)
-    _note(db, notice, {"attempts": attempts, "due_at": db.clock() + pause})
-    if attempts >= ATTEMPTS:
+def note_failed(db: Database, notices: Iterable[Notice]) -> None:
+    """Say that notices were not taken; each is due again later, and after `ATTEMPTS` never again."""
+    now, changes, given_up = db.clock(), [], []
+    for notice in notices:
+        attempts = notice.attempts + 1
+        pause = min(_FIRST_PAUSE * 2**notice.attempts, _LONGEST_PAUSE)
+        changes.append((notice, {"attempts": attempts, "due_at": now + pause}))
+        if attempts >= ATTEMPTS:
+            given_up.append(notice)
+    _note(db, changes)
+    for notice in given_up:
         told = {"alert": notice.alert.alert_id, "channel": notice.channel, "state": notice.state}
-        get_logger(__name__).error("alert_given_up", attempts=attempts, **told)
+        get_logger(__name__).error("alert_given_up", attempts=notice.attempts + 1, **told)
 
 
 def forget_old(db: Database) -> int:
@@ -195,10 +201,10 @@ def _clear(db: Database, alert: Alert) -> None:
         get_logger(__name__).info("alert_cleared", **told)
 
 
-def _note(db: Database, notice: Notice, change: dict[str, Any]) -> None:
-    key = {"alert_id": notice.alert.alert_id, "channel": notice.channel, "state": notice.state}
-    row = {**key, "attempts": notice.attempts, "due_at": db.clock(), "sent_at": None} | change
-    new = insert_into(ALERT_NOTICES, db.dialect).values(**row)
-    upsert = new.on_conflict_do_update(index_elements=list(key), set_=change)
+def _note(db: Database, changes: Iterable[tuple[Notice, dict[str, Any]]]) -> None:
     with db.transaction() as session:
-        session.execute(upsert)
+        for notice, change in changes:
+            key = {"alert_id": notice.alert.alert_id, "channel": notice.channel, "state": notice.state}
+            row = {**key, "attempts": notice.attempts, "due_at": db.clock(), "sent_at": None} | change
+            new = insert_into(ALERT_NOTICES, db.dialect).values(**row)
+            session.execute(new.on_conflict_do_update(index_elements=list(key), set_=change))

@@ -43,7 +43,7 @@ def test() -> None:
     alert = Alert(f"alr_{int(now.timestamp()):016x}", "-", "test", "channels", {}, now)
     failed = False
     for channel in settings.channels:
-        why = attempt(Notice(alert, channel, "raised"), settings, now)
+        why = attempt([Notice(alert, channel, "raised")], settings, now)
         failed |= why is not None
         print(f"{channel}: {'taken' if why is None else why}")
     if failed:

@@ -1,4 +1,4 @@
-"""The two ways out: mail, and a signed webhook. Each takes one notice, once, or says why not."""
+"""The two ways out: mail, and a signed webhook. Each takes what it is given, once, or says why not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -19,7 +19,7 @@ import httpx
 from kaimon.base.mail import send_mail
 from kaimon.base.secrets import resolved
 from kaimon.base.settings import AwsSettings, MailSettings
-from pipelines.alerts.words import document, headline, text
+from pipelines.alerts.words import document, headline, headline_of_many, text, text_of_many
 from pipelines.settings import AlertSettings
 from tenancy.alerts import Notice
 
@@ -32,13 +32,16 @@ class ChannelError(Exception):
     """A notice was not taken; the message holds neither the address nor the secret."""
 
 
-def name_of(notice: Notice) -> str:
-    """Return the notice's own name, the same however often it is sent: a receiver knows by it what it has."""
-    return f"{notice.alert.alert_id}.{notice.state}"
+def name_of(notices: Sequence[Notice]) -> str:
+    """Return their own name, the same however often the same are sent: a receiver knows by it what it has."""
+    ids, state = [one.alert.alert_id for one in notices], notices[0].state
+    if len(ids) == 1:
+        return f"{ids[0]}.{state}"
+    return f"alrs_{hashlib.sha256(' '.join(sorted(ids)).encode()).hexdigest()[:16]}.{state}"
 
 
-def mail(notice: Notice, settings: AlertSettings, now: datetime) -> None:
-    """Mail a notice to everybody who is to have it.
+def mail(notices: Sequence[Notice], settings: AlertSettings, now: datetime) -> None:
+    """Mail notices of one kind and state to everybody who is to have them, in one mail.
 
     Raises:
         ChannelError: nobody is named.
@@ -51,26 +54,29 @@ def mail(notice: Notice, settings: AlertSettings, now: datetime) -> None:
     message = EmailMessage()
     message["From"] = sender
     message["To"] = settings.alert_mail_to
-    message["Subject"] = headline(notice)
+    notice = notices[0]
+    message["Subject"] = headline(notice) if len(notices) == 1 else headline_of_many(notices)
     message["Date"] = format_datetime(now)
-    message["Message-ID"] = f"<{name_of(notice)}@{sender.rpartition('@')[2].strip('>')}>"
-    if notice.state == "cleared":
+    message["Message-ID"] = f"<{name_of(notices)}@{sender.rpartition('@')[2].strip('>')}>"
+    if notice.state == "cleared" and len(notices) == 1:
         message["In-Reply-To"] = message["Message-ID"].replace(".cleared@", ".raised@")
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text(notice, settings.alert_runbook_url))
+    address = settings.alert_runbook_url
+    message.set_content(text(notice, address) if len(notices) == 1 else text_of_many(notices, address))
     send_mail(message, server)
 
 
-def webhook(notice: Notice, settings: AlertSettings, now: datetime) -> None:
-    """Post a notice, signed as https://www.standardwebhooks.com says; only 2xx is an answer, and no redirect is followed.
+def webhook(notices: Sequence[Notice], settings: AlertSettings, now: datetime) -> None:
+    """Post the one notice, signed as https://www.standardwebhooks.com says; only 2xx is an answer, and no redirect is followed.
 
     Raises:
         ChannelError: it was not taken, or there is no key to sign it with.
     """  # noqa: E501 - an address
     if settings.alert_webhook_url is None:
         raise ChannelError("KAIMON_ALERT_WEBHOOK_URL is not set")
+    (notice,) = notices
     body = json.dumps(document(notice, settings.alert_runbook_url), sort_keys=True).encode()
-    headers = {"content-type": "application/json", **signed(name_of(notice), now, body, _key(settings))}
+    headers = {"content-type": "application/json", **signed(name_of(notices), now, body, _key(settings))}
     trust = ssl.create_default_context(cafile=settings.alert_webhook_ca)
     try:
         with httpx.Client(verify=trust, timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False) as client:
@@ -105,4 +111,9 @@ def _key(settings: AlertSettings) -> bytes:
     return key
 
 
-CHANNELS: Final[dict[str, Callable[[Notice, AlertSettings, datetime], None]]] = {"mail": mail, "webhook": webhook}
+CHANNELS: Final[dict[str, Callable[[Sequence[Notice], AlertSettings, datetime], None]]] = {
+    "mail": mail,
+    "webhook": webhook,
+}
+TOGETHER: Final = frozenset({"mail"})
+"""Channels that people read: many notices of one kind are one there."""

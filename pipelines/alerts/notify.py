@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -14,7 +14,7 @@ from dagster import DagsterInstance
 
 from kaimon.base.logs import get_logger
 from pipelines.alerts import causes
-from pipelines.alerts.channels import CHANNELS
+from pipelines.alerts.channels import CHANNELS, TOGETHER
 from pipelines.settings import AlertSettings, PipelineSettings
 from tenancy.alarms import NO_TENANT
 from tenancy.alerts import Alert, Cause, Notice, due_notices, note_failed, note_sent, open_alerts, reconcile
@@ -23,6 +23,8 @@ from tenancy.days import unsettled
 
 _BUDGET_S: Final = 25.0
 """How long one look may spend on telling; the rest is due at the next."""
+_FEW: Final = 5
+"""As many alerts of a kind are mailed one by one; when landing stands still, each tenant has one."""
 
 
 def look(db: Database, instance: DagsterInstance, pipelines: PipelineSettings, alerts: AlertSettings) -> None:
@@ -64,7 +66,7 @@ def fallback(settings: AlertSettings, cursor: str | None, now: datetime, *, away
         if (channel in told) == away:
             continue
         notice = Notice(alert, channel, "raised" if away else "cleared")
-        if why := attempt(notice, settings, now):
+        if why := attempt([notice], settings, now):
             get_logger(__name__).warning("alert_not_taken", channel=channel, why=why, kind=alert.kind)
         else:
             told ^= {channel}
@@ -78,24 +80,37 @@ def tell(db: Database, settings: AlertSettings) -> Counter[str]:
     """
     counts: Counter[str] = Counter()
     began = time.monotonic()
-    for notice in due_notices(db, settings.channels):
+    for notices in together(due_notices(db, settings.channels)):
         if time.monotonic() - began > _BUDGET_S:
-            counts["left"] += 1
-        elif why := attempt(notice, settings, db.clock()):
-            note_failed(db, notice)
-            told = {"alert": notice.alert.alert_id, "channel": notice.channel, "state": notice.state}
-            get_logger(__name__).warning("alert_not_taken", attempt=notice.attempts + 1, why=why, **told)
-            counts["failed"] += 1
+            counts["left"] += len(notices)
+        elif why := attempt(notices, settings, db.clock()):
+            note_failed(db, notices)
+            first = notices[0]
+            told = {"alert": first.alert.alert_id, "channel": first.channel, "state": first.state}
+            counted = {"attempt": first.attempts + 1, "alerts": len(notices)}
+            get_logger(__name__).warning("alert_not_taken", why=why, **told, **counted)
+            counts["failed"] += len(notices)
         else:
-            note_sent(db, notice)
-            counts["sent"] += 1
+            note_sent(db, notices)
+            counts["sent"] += len(notices)
     return counts
 
 
-def attempt(notice: Notice, settings: AlertSettings, now: datetime) -> str | None:
-    """Send one notice; return None if it was taken, else why not."""
+def together(due: Iterable[Notice]) -> list[list[Notice]]:
+    """Put notices of one kind and state together that people would else get as more than `_FEW` mails at once."""
+    groups: dict[tuple[str, ...], list[Notice]] = {}
+    for notice in due:
+        key = (notice.channel, notice.alert.kind, notice.state)
+        groups.setdefault(key if notice.channel in TOGETHER else (*key, notice.alert.alert_id), []).append(notice)
+    return [
+        part for group in groups.values() for part in ([group] if len(group) > _FEW else [[notice] for notice in group])
+    ]
+
+
+def attempt(notices: Sequence[Notice], settings: AlertSettings, now: datetime) -> str | None:
+    """Send notices of one channel, kind and state; return None if they were taken, else why not."""
     try:
-        CHANNELS[notice.channel](notice, settings, now)
+        CHANNELS[notices[0].channel](notices, settings, now)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the others back
         return f"{type(error).__name__}: {error}"
     return None

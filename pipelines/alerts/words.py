@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from tenancy.alarms import NO_TENANT
@@ -18,6 +19,8 @@ _SAYS: Final = {
     "database_away": "the control database is away",
     "test": "this is only a test",
 }
+MOST: Final = 50
+"""Alerts that a mail about many names one by one."""
 ANCHORS: Final = {
     "run_failed": "a-run-failed",
     "stale": "landing-is-behind",
@@ -50,6 +53,25 @@ def text(notice: Notice, address: str) -> str:
     lines += [f"{name}: {value}" for name, value in _facts(notice).items() if value is not None]
     lines += [f"{name}: {_plain(value)}" for name, value in alert.detail.items()]
     return "\n".join([*lines, "", f"What to do: {runbook(alert.kind, address)}", ""])
+
+
+def headline_of_many(notices: Sequence[Notice]) -> str:
+    """Return alerts of one kind and state in one line."""
+    kind, tenants = notices[0].alert.kind, len({one.alert.tenant_id for one in notices})
+    whose = "1 tenant" if tenants == 1 else f"{tenants:,} tenants"
+    return f"[kaimon] {notices[0].state}: {_SAYS.get(kind, kind)} of {whose} ({len(notices):,} alerts)"
+
+
+def text_of_many(notices: Sequence[Notice], address: str) -> str:
+    """Return alerts of one kind and state for people: the first `MOST` by tenant, and how many more there are."""
+    lines = [headline_of_many(notices), ""]
+    for notice in sorted(notices, key=lambda one: (one.alert.tenant_id, one.alert.subject))[:MOST]:
+        alert = notice.alert
+        at = alert.raised_at if alert.cleared_at is None else alert.cleared_at
+        lines.append(f"{alert.tenant_id}: {alert.subject}, {at.isoformat(timespec='seconds')}, {alert.alert_id}")
+    if len(notices) > MOST:
+        lines.append(f"and {len(notices) - MOST:,} more: kaimon alert list")
+    return "\n".join([*lines, "", f"What to do: {runbook(notices[0].alert.kind, address)}", ""])
 
 
 def document(notice: Notice, address: str) -> dict[str, Any]:

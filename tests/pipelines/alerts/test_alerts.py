@@ -116,6 +116,23 @@ def test_a_channel_that_fails_is_tried_again_later_and_later_and_holds_up_no_oth
     assert [alert.kind for alert in open_alerts(home.db)] == ["alarm"]
 
 
+def test_many_tenants_of_whom_the_same_is_wrong_are_one_mail_and_a_post_each(
+    home: Any, watch: Watch, mailbox: Any, hook: Any
+) -> None:
+    tenants = [home.tenant(f"tenant-{number:02d}") for number in range(60)]
+    mark_staged(home.db, [(tenant, "node-1", 1) for tenant in tenants])
+    mailbox.refuse = True
+    assert watch.look(301) == "told: 60 failed, 60 sent"
+    mailbox.refuse = False
+    assert watch.look(60) == "told: 60 sent"
+    assert len(hook.posts) == 60, "a program takes each by itself"
+    assert subjects(mailbox) == ["raised: data is late of 60 tenants (60 alerts)"]
+    text = mailbox.mails[0].get_content()
+    assert all(f"{tenant}: landing, " in text for tenant in tenants[:50])
+    assert "and 10 more: kaimon alert list" in text
+    assert watch.look(60) == "nothing new to tell"
+
+
 def test_what_no_channel_takes_is_given_up_after_a_bounded_number_of_attempts(
     home: Any, watch: Watch, mailbox: Any
 ) -> None:
