@@ -170,9 +170,10 @@ def test_the_session_of_a_tenant_allows_its_folders_and_its_key_and_nothing_else
     said = policy("acme", settings, "us-gov-west-1")
     objects, listing, key = said["Statement"]
     top = "arn:aws-us-gov:s3:::bucket"
-    assert objects["Resource"] == [f"{top}/kaimon/staging/acme/*", f"{top}/kaimon/lake/acme/*"]
+    folders = [f"kaimon/{store}/acme/*" for store in ("staging", "lake", "outbox")]
+    assert objects["Resource"] == [f"{top}/{folder}" for folder in folders]
     assert listing["Resource"] == top
-    assert listing["Condition"] == {"StringLike": {"s3:prefix": ["kaimon/staging/acme/*", "kaimon/lake/acme/*"]}}
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": folders}}
     assert key["Condition"] == {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/kaimon-acme"}}
     assert {one["Effect"] for one in said["Statement"]} == {"Allow"}
     assert len(json.dumps(said)) < 2_048, "AWS takes no longer one"
