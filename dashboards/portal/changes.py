@@ -1,4 +1,4 @@
-"""What changed on a day beside the day before: events, findings that are open, first touches of sensitive files."""
+"""What changed on a day: findings that are open or new, and first touches of sensitive files."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ _GRAVE: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3}
 class Changed:
     """What changed.
 
-    `before`: events of the day before, None where nothing is computed of it. `told_of`: the day of which the rules
-    have spoken, this or the one before it, None if of neither; `open_findings` are those that were open then.
-    `opened`: the gravest of the findings that this day opened. `first`: its earliest first touches of sensitive files
-    in 28 days.
+    `told_of`: the day of which the rules have spoken, this or the one before it, None if of neither; `open_findings`
+    are those that were open then. `opened`: the gravest of the findings that this day opened. `first`: its earliest
+    first touches of sensitive files in 28 days.
     """
 
-    before: int | None
     told_of: date | None
     open_findings: int
     opened: list[dict[str, Any]]
@@ -43,10 +41,6 @@ def changed_on(db: Database, scope: TenantScope, day: date, lake: LakeSettings) 
     """Return what changed on a UTC day of the scope's tenant, from its rollups."""
     yesterday = day - timedelta(days=1)
     told_of = next((one for one in (day, yesterday) if _is_closed(db, scope, one)), None)
-    known = scan(scope.tenant_id, "completeness", yesterday, yesterday, lake).select(
-        pl.len().alias("hours"), pl.col("captured").sum()
-    )
-    hours, events = known.collect().row(0)
     grave = pl.col("severity").replace_strict(_GRAVE, default=9, return_dtype=pl.Int32)
     found = (
         scan(scope.tenant_id, "findings", yesterday, day, lake)
@@ -63,7 +57,6 @@ def changed_on(db: Database, scope: TenantScope, day: date, lake: LakeSettings) 
         .collect()
     )
     return Changed(
-        before=int(events) if hours else None,
         told_of=told_of,
         open_findings=found.filter(pl.col("event_day") == told_of).height,
         opened=opened.head(MOST).to_dicts(),

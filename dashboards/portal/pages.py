@@ -29,7 +29,7 @@ def overview(call: Call) -> Response:
         found=found,
         changed=changed_on(call.db, call.scope, day, call.lake),
         chart=events_by_time(_bars(call, day, found.hours), words_of(found.hours)),
-        enrolled=[host for host in queries.hosts_of(call.db, call.scope, call.lake) if host.revoked_at is None],
+        enrolled=queries.enrolled_of(call.db, call.scope),
         before=day - timedelta(days=1),
         after=day + timedelta(days=1) if day < call.now.date() else None,
     )

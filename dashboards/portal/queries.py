@@ -38,33 +38,42 @@ class HostRow:
 
 @dataclass(frozen=True)
 class Day:
-    """A UTC day: bars by hour (None where nothing is computed yet), its sum, and what the ledger vouches for."""
+    """A UTC day: bars by hour (None where nothing is computed yet), its sum, and what the ledger vouches for.
+
+    `before` is the sum of the day before, None where nothing is computed of it.
+    """
 
     day: date
     hours: tuple[HourBar | None, ...]
     events: int | None
     known: Coverage
+    before: int | None
 
 
 def day_of(scope: TenantScope, day: date, now: datetime, lake: LakeSettings) -> Day:
     """Return a UTC day of the scope's tenant, from its rollups and ledger."""
     state = pl.col("state")
-    rows = (
-        scan(scope.tenant_id, "completeness", day, day, lake)
-        .group_by("hour")
+    both = (
+        scan(scope.tenant_id, "completeness", day - timedelta(days=1), day, lake)
+        .group_by("event_day", "hour")
         .agg(
             pl.col("captured").sum(),
             **{name: (state == name).sum() for name in ("complete", "partial", "unknown", "not_monitored")},
         )
         .collect()
     )
+    rows, before = both.filter(pl.col("event_day") == day).drop("event_day"), both.filter(pl.col("event_day") != day)
     bars: list[HourBar | None] = [None] * 24
     for row in rows.iter_rows(named=True):
         hour = row.pop("hour").hour
         bars[hour] = HourBar(events=row.pop("captured"), **row)
     first = datetime(day.year, day.month, day.day, tzinfo=now.tzinfo)
     known = coverage(scope.tenant_id, first, min(first + timedelta(days=1), max(now, first)), now, lake)
-    return Day(day, tuple(bars), int(rows["captured"].sum()) if rows.height else None, known)
+    return Day(day, tuple(bars), _captured(rows), known, _captured(before))
+
+
+def _captured(hours: pl.DataFrame) -> int | None:
+    return int(hours["captured"].sum()) if hours.height else None
 
 
 def hosts_of(db: Database, scope: TenantScope, lake: LakeSettings) -> list[HostRow]:
@@ -88,6 +97,11 @@ def hosts_of(db: Database, scope: TenantScope, lake: LakeSettings) -> list[HostR
             )
         )
     return rows
+
+
+def enrolled_of(db: Database, scope: TenantScope) -> int:
+    """Return how many of the tenant's hosts may send, for which no table is opened."""
+    return sum(host.revoked_at is None for host in hosts.list_hosts(db, scope.tenant_id))
 
 
 def tokens_of(db: Database, scope: TenantScope) -> list[tuple[EnrollmentToken, int]]:
