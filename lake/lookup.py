@@ -118,9 +118,7 @@ def newest(
     return pl.concat(parts)
 
 
-def counted(
-    tenant: str, asked: Asked, width: timedelta, settings: LakeSettings | None = None
-) -> dict[datetime, int]:  # fmt: skip
+def counted(tenant: str, asked: Asked, width: timedelta, settings: LakeSettings | None = None) -> dict[datetime, int]:
     """Return how many occurrences there are of what is asked for, by the start of each `width` of time that has any."""
     micros = width // timedelta(microseconds=1)
     with accessing("storage", "lake.read", tenant, f"events/{asked.first_day}..{asked.last_day}"):

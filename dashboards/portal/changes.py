@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from dashboards.portal.queries import GRAVEST_FIRST
 from dashboards.portal.scope import TenantScope
 from lake.reads import scan
 from lake.settings import LakeSettings
@@ -17,7 +18,6 @@ from tenancy.days import get
 MOST: Final = 5
 """Rows that are shown of each kind; the count beside them is of all."""
 _OPEN: Final = ("opened", "ongoing", "quiet")
-_GRAVE: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3}
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,11 @@ def changed_on(db: Database, scope: TenantScope, day: date, lake: LakeSettings) 
     """Return what changed on a UTC day of the scope's tenant, from its rollups."""
     yesterday = day - timedelta(days=1)
     told_of = next((one for one in (day, yesterday) if _is_closed(db, scope, one)), None)
-    grave = pl.col("severity").replace_strict(_GRAVE, default=9, return_dtype=pl.Int32)
     found = (
         scan(scope.tenant_id, "findings", yesterday, day, lake)
         .filter(pl.col("state").is_in(_OPEN))
         .select("event_day", "finding_id", "severity", "title", "state", "hostname")
-        .sort(grave, "finding_id")
+        .sort(GRAVEST_FIRST)
         .collect()
     )
     opened = found.filter(pl.col("state") == "opened", pl.col("event_day") == day)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -19,6 +19,10 @@ from tenancy.audit_verify import verify_chain
 from tenancy.database import Database
 from tenancy.enrollment import EnrollmentToken
 from tenancy.members import Invitation, Member, list_invitations, list_members
+
+_GRAVE: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3}
+GRAVEST_FIRST: Final = (pl.col("severity").replace_strict(_GRAVE, return_dtype=pl.Int32), pl.col("finding_id"))
+"""The order of findings."""
 
 
 @dataclass(frozen=True)
@@ -124,5 +128,4 @@ def audit_of(db: Database, scope: TenantScope) -> tuple[list[AuditRecord], str |
 
 def findings_of(scope: TenantScope, day: date, lake: LakeSettings) -> list[dict[str, Any]]:
     """Return the tenant's findings of a UTC day, the gravest first."""
-    grave = pl.col("severity").replace_strict({"critical": 0, "high": 1, "medium": 2, "low": 3}, return_dtype=pl.Int32)
-    return scan(scope.tenant_id, "findings", day, day, lake).sort(grave, "finding_id").head(500).collect().to_dicts()
+    return scan(scope.tenant_id, "findings", day, day, lake).sort(GRAVEST_FIRST).head(500).collect().to_dicts()

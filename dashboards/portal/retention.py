@@ -135,8 +135,7 @@ def consequences(call: Call) -> Response:
     policy = policy_of(call.db, call.scope)
     if policy.begun or policy.asked is not None:
         raise _not_now("Its erasure was asked for already, or has begun.")
-    hours, key = call.db.settings.erasure_grace_hours, receipts.public_key(call.db.settings)
-    return call.page("erase.html", tenant=policy.tenant, hours=hours, key=key)
+    return call.page("erase.html", tenant=policy.tenant, hours=call.db.settings.erasure_grace_hours)
 
 
 def erase(call: Call) -> Response:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pipelines.checks.rollups import KEYS
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -79,7 +81,7 @@ _SUMS: Final = {
 
 ROLLUP_RULES: Final = tuple(
     Rule(f"{table}_{name}", _SUMS.get(table, why) if name == "difference" else why, table)
-    for table in ("activity", "completeness", "top_paths", "processes", "users", "sensitive", "new_behaviour")
+    for table in KEYS
     for name, why in _ROLLUPS.items()
 )
 """The rules of what is computed of a day's events, once the day itself has passed; all of them gate."""

@@ -18,6 +18,7 @@ import pytest
 
 from tests.dashboards.portal import stripe_signing as stripe
 from tests.e2e import portal
+from tests.e2e.machine import Host, make_release
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +116,8 @@ def test_a_host_is_added_as_the_pages_say_its_event_shows_and_a_revoked_token_en
     left = portal.Person(ada.context, world.url)
     left.open("hosts")
     assert "No host has enrolled in this hour." in left.text()
-    public = portal.make_release(tmp_path / "release")
-    host = portal.Host(tmp_path / "machine")
+    public = make_release(tmp_path / "release")
+    host = Host(tmp_path / "machine")
     more = ("--ca", world.local.prepare(), "--key", public, "--version", "0")
     shown = host.install(line, tmp_path / "release", token, *more)
     assert token not in shown, "the terminal does not show it"
@@ -224,8 +225,8 @@ def test_a_subscription_that_stripe_ends_enrolls_nobody_until_there_is_another(
     assert "Hosts are refused" in ada.text()
 
     line, token = ada.add_a_host("a late host")
-    more = ("--ca", world.local.prepare(), "--key", portal.make_release(tmp_path / "release"), "--version", "0")
-    host = portal.Host(tmp_path / "machine")
+    more = ("--ca", world.local.prepare(), "--key", make_release(tmp_path / "release"), "--version", "0")
+    host = Host(tmp_path / "machine")
     shown = host.install(line, tmp_path / "release", token, *more, code=1)
     assert "403 subscription_lapsed" in shown
     assert "not enrolled; nothing is installed" in shown

@@ -201,6 +201,8 @@ def test_an_agent_past_the_days_events_waits_says_so_and_delivers_all_once_the_l
 ) -> None:
     watched = tmp_path.resolve() / "watched"
     watched.mkdir()
+    # The day's events are counted anew at midnight.
+    wire.wait_until(lambda: (datetime.now(UTC) + timedelta(minutes=2)).date() == datetime.now(UTC).date(), "a day", 150)
     create_tenant(database, "acme", subscription="active", max_daily_events=50)
     agent = Agent(server, create_token(database, "acme")[1], tmp_path, watched)
     made = 0
