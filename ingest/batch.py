@@ -105,7 +105,7 @@ def _from_lines(arrived: Arrived, data: bytes, settings: IngestSettings, claim: 
 def _from_arrow(arrived: Arrived, data: bytes, settings: IngestSettings, claim: Callable[[int], None]) -> Batch:
     first, parts = read_stream(data, settings.max_lines)
     header = _header(first, arrived, settings)
-    events = read_rows(parts, settings.max_line_bytes)
+    events = read_rows(parts, settings.max_line_bytes, settings.max_decompressed_bytes)
     if events is not None:
         return _batch(arrived, header, events, len(data))
     claim(len(arrived.body) + len(data) + settings.max_decompressed_bytes)

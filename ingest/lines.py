@@ -19,7 +19,10 @@ FIRST_LINE: Final = 2
 
 @dataclass(frozen=True)
 class Events:
-    """The good lines as `lake.segments.ROWS`, in order; what is wrong with the others; and what the good come to."""
+    """The good lines as `lake.segments.ROWS`, in order; what is wrong with the others; and what the good come to.
+
+    Those that came with dictionaries are `lake.segments.CODED_ROWS`.
+    """
 
     rows: pa.Table
     faults: list[Fault]
@@ -56,12 +59,13 @@ def read_lines(data: bytes, start: int, count: int, longest: int) -> Events:
     return Events(in_order, events.faults, sums + events.sums)
 
 
-def read_rows(parts: Sequence[pa.RecordBatch], longest: int) -> Events | None:
+def read_rows(parts: Sequence[pa.RecordBatch], longest: int, most_bytes: int) -> Events | None:
     """Return what rows hold; None if one of them may be none that a line of at most `longest` bytes could say.
 
     Args:
-        parts: as `lake.schema.EVENT_LINE` but with nulls wherever they are, and sound as far as Arrow can tell.
+        parts: as `ingest.arrow.read_stream` returns them.
         longest: bytes that a line may have.
+        most_bytes: that texts from dictionaries may have in all rows together.
     """
     compiled = reader()
     if compiled is None:
@@ -69,12 +73,12 @@ def read_rows(parts: Sequence[pa.RecordBatch], longest: int) -> Events | None:
     made: list[pa.RecordBatch] = []
     sums = Sums(0, None, None, 0)
     for part in parts:
-        found = compiled.vouch(part, longest, FIRST_LINE + sums.rows)
+        found = compiled.vouch(part, longest, FIRST_LINE + sums.rows, most_bytes)
         if found is None:
             return None
         made.append(found[0])
         sums += found[1]
-    return Events(pa.Table.from_batches(made, ROWS), [], sums)
+    return Events(pa.Table.from_batches(made, made[0].schema if made else ROWS), [], sums)
 
 
 def judge(lines: Sequence[bytes], longest: int, places: Sequence[int] | None = None) -> Events:

@@ -56,6 +56,7 @@ struct told {
 /* What is for both files is declared here, and hidden from whoever loads them. */
 #define SHARED __attribute__((visibility("hidden")))
 extern SHARED const uint8_t harmless[256];
+SHARED int beyond(const uint8_t *at);
 SHARED int is_word(const struct column *column, const uint8_t *text, size_t size);
 SHARED int32_t day_of(int64_t time);
 SHARED int make_rows(struct ArrowArray *rows, int64_t length, int64_t count);

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ingest.events import LINE_COLUMNS, RANGES
 from kaimon.base.logs import get_logger
-from lake.segments import ROWS
+from lake.segments import CODED_ROWS, ROWS
 
 _LIBRARY: Final = Path(__file__).parents[1] / "build" / "plain.so"
 _SOURCES: Final = [Path(__file__).with_name(name) for name in ("plain.h", "plain_columns.c", "plain_lines.c")]
@@ -29,7 +29,16 @@ _MOST_BYTES: Final = 2**31 - 1
 _KINDS: Final = {"string": 0, "int32": 1, "int64": 2, "timestamp": 2}
 _NAMES: Final = [column.name for column in LINE_COLUMNS]
 _OWN: Final = pa.schema([field for field in ROWS if field.name not in _NAMES])
-_EVENTS: Final = pa.schema([field.with_nullable(True) for field in ROWS if field.name in _NAMES])
+
+
+def _of_events(rows: pa.Schema) -> pa.Schema:
+    """Return those of a batch's columns that its events say, as they come."""
+    return pa.schema([field.with_nullable(True) for field in rows if field.name in _NAMES])
+
+
+_PATH: Final = _NAMES.index("path")
+_EVENTS: Final = _of_events(ROWS)
+_CODED_EVENTS: Final = _of_events(CODED_ROWS)
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,9 @@ class Reader:
         self._read_lines.argtypes = (
             POINTER(_Rules), c_char_p, *[c_int64] * 5, c_char_p, POINTER(_ArrowArray), POINTER(_Told),
         )  # fmt: skip
-        self._vouch.argtypes = (POINTER(_Rules), POINTER(_ArrowArray), c_int64, POINTER(_ArrowArray), POINTER(_Told))
+        self._vouch.argtypes = (
+            POINTER(_Rules), POINTER(_ArrowArray), c_int64, c_int64, POINTER(_ArrowArray), POINTER(_Told),
+        )  # fmt: skip
         self._read_lines.restype = self._vouch.restype = c_int
 
     def count_lines(self, data: bytes) -> int:
@@ -148,25 +159,33 @@ class Reader:
             raise MemoryError
         return pa.RecordBatch._import_from_c(ctypes.addressof(rows), ROWS), plain.raw[:count], told.sums()  # noqa: SLF001
 
-    def vouch(self, rows: pa.RecordBatch, longest: int, first_line: int = 0) -> tuple[pa.RecordBatch, Sums] | None:
-        """Return the same rows as `lake.segments.ROWS`, and sums; None if one of them may not be good.
+    def vouch(
+        self, rows: pa.RecordBatch, longest: int, first_line: int = 0, most_bytes: int = _MOST_BYTES
+    ) -> tuple[pa.RecordBatch, Sums] | None:
+        """Return the same rows as `lake.segments.ROWS`, and sums; None if one of them may not be good, or sound.
+
+        Rows whose texts are dictionaries come as `lake.segments.CODED_ROWS`.
 
         Args:
-            rows: as `lake.schema.EVENT_LINE`, with nulls wherever they are; fully validated.
+            rows: as `lake.schema.EVENT_LINE`, with nulls wherever they are; validated, but not fully. Either all texts
+                are dictionaries with indices of 32 bits and without nulls among their values, or none is.
             longest: bytes that each may have as a line.
             first_line: the number of the first of them.
+            most_bytes: that texts from dictionaries may have in all rows together.
         """
+        coded = pa.types.is_dictionary(rows.schema.field(_PATH).type)
+        shape, of_events = (CODED_ROWS, _CODED_EVENTS) if coded else (ROWS, _EVENTS)
         given, own, told = _ArrowArray(), _ArrowArray(), _Told()
         rows._export_to_c(ctypes.addressof(given))  # noqa: SLF001
-        good = self._vouch(byref(_rules(longest)), byref(given), first_line, byref(own), byref(told))
+        good = self._vouch(byref(_rules(longest)), byref(given), first_line, most_bytes, byref(own), byref(told))
         # Times are no longer integers; nothing is copied.
-        events = pa.RecordBatch._import_from_c(ctypes.addressof(given), _EVENTS)  # noqa: SLF001
+        events = pa.RecordBatch._import_from_c(ctypes.addressof(given), of_events)  # noqa: SLF001
         if good < 0:
             raise MemoryError
         if good == 0:
             return None
         numbers = pa.RecordBatch._import_from_c(ctypes.addressof(own), _OWN)  # noqa: SLF001
-        return pa.RecordBatch.from_arrays([*numbers.columns, *events.columns], schema=ROWS), told.sums()
+        return pa.RecordBatch.from_arrays([*numbers.columns, *events.columns], schema=shape), told.sums()
 
 
 @cache

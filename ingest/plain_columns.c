@@ -8,6 +8,28 @@ const uint8_t harmless[256] = {
 	[0xc3 ... 0xf4] = BEYOND,
 };
 
+/* How many bytes of UTF-8 are at `at`, beyond ASCII; 0 if it is none. A byte that is no continuation ends all. */
+int beyond(const uint8_t *at)
+{
+	uint8_t least = 0x80, most = 0xbf;
+	int more = at[0] < 0xe0 ? 1 : at[0] < 0xf0 ? 2 : 3;
+
+	if (at[0] == 0xe0)
+		least = 0xa0;
+	else if (at[0] == 0xed)
+		most = 0x9f;
+	else if (at[0] == 0xf0)
+		least = 0x90;
+	else if (at[0] == 0xf4)
+		most = 0x8f;
+	if (at[1] < least || at[1] > most)
+		return 0;
+	for (int each = 2; each <= more; each++)
+		if ((at[each] & 0xc0) != 0x80)
+			return 0;
+	return more + 1;
+}
+
 int is_word(const struct column *column, const uint8_t *text, size_t size)
 {
 	const uint8_t *word = column->words;
@@ -106,31 +128,56 @@ static int are_plain(const uint8_t *at)
 		tops) == 0;
 }
 
-/* Says whether a column's texts are all plain; adds to `longest` what the longest takes. */
-static int texts_are_plain(const struct column *rule, const struct ArrowArray *column, int64_t length, int64_t *longest)
+/* Says whether a text is UTF-8 on its own. */
+static int is_utf8(const uint8_t *at, const uint8_t *end)
+{
+	while (at < end) {
+		int size = *at < 0x80 ? 1 : *at < 0xe0 ? 2 : *at < 0xf0 ? 3 : 4;
+
+		if (size > end - at || (size > 1 && (harmless[*at] != BEYOND || beyond(at) == 0)))
+			return 0;
+		at += size;
+	}
+	return 1;
+}
+
+/* Says whether a column's texts, those below nulls among them, are all plain; `most`: what the longest takes. */
+static int texts_are_plain(const struct column *rule, const struct ArrowArray *column, int64_t length, int64_t *most)
 {
 	const int32_t *offsets = (const int32_t *)column->buffers[1] + column->offset;
 	const uint8_t *text = column->buffers[2], *valid = column->buffers[0];
 	const uint8_t *last = NULL;
-	int64_t most = 0, last_size = -1;
+	int64_t last_size = -1;
+	int wide = 0, falling = 0;
 
-	/* Arrow has seen to it that it is UTF-8; quotes are escaped on a line, and no matter here. */
+	*most = 0;
+	if (length == 0)
+		return 1;
+	/* Where all begin and end lies within the buffer: Arrow has seen to that, and to nothing in between. */
+	for (int64_t row = 0; row < length; row++)
+		falling |= offsets[row + 1] < offsets[row];
+	if (falling)
+		return 0;
+	/* Quotes are escaped on a line, and no matter here. */
 	for (int64_t place = offsets[0]; place < offsets[length] && rule->words == NULL;) {
 		if (offsets[length] - place >= 8 && are_plain(text + place)) {
 			place += 8;
 			continue;
 		}
-		if (!(harmless[text[place]] || text[place] == '"' || (text[place] & 0xc0) == 0x80))
+		wide |= text[place] >= 0x80;
+		if (text[place] < 0x80 && !harmless[text[place]] && text[place] != '"')
 			return 0;
 		place++;
 	}
 	for (int64_t row = 0; row < length; row++) {
 		int64_t size = offsets[row + 1] - offsets[row];
 
+		if (wide && !is_utf8(text + offsets[row], text + offsets[row + 1]))
+			return 0;
 		if (!is_valid(valid, column->offset + row))
 			continue;
-		if (size > most)
-			most = size;
+		if (size > *most)
+			*most = size;
 		if (rule->words == NULL)
 			continue;
 		if (size != last_size || memcmp(text + offsets[row], last, size) != 0) {
@@ -140,8 +187,31 @@ static int texts_are_plain(const struct column *rule, const struct ArrowArray *c
 			last_size = size;
 		}
 	}
-	*longest += most;
 	return 1;
+}
+
+/* Says whether indices, those below nulls among them, are all of a dictionary. */
+static int indices_are_sound(const struct ArrowArray *column, int64_t length)
+{
+	const uint32_t *indices = (const uint32_t *)column->buffers[1] + column->offset;
+	uint32_t most = 0;
+
+	/* A negative one is large. */
+	for (int64_t row = 0; row < length; row++)
+		most = indices[row] > most ? indices[row] : most;
+	return (int64_t)most < column->dictionary->length;
+}
+
+/* What the texts of a dictionary's column would take, were each row to have its own. */
+static int64_t spelt_out(const struct ArrowArray *column, int64_t length)
+{
+	const int32_t *indices = (const int32_t *)column->buffers[1] + column->offset;
+	const int32_t *offsets = (const int32_t *)column->dictionary->buffers[1] + column->dictionary->offset;
+	int64_t bytes = 0;
+
+	for (int64_t row = 0; row < length; row++)
+		bytes += offsets[indices[row] + 1] - offsets[indices[row]];
+	return bytes;
 }
 
 static int numbers_are_plain(const struct column *rule, const struct ArrowArray *column, int64_t length)
@@ -167,16 +237,15 @@ static int numbers_are_plain(const struct column *rule, const struct ArrowArray 
 	return 1;
 }
 
-static int is_full(const struct ArrowArray *column, int64_t length)
+/* Says whether nulls are where they may be, and as many as the column says. */
+static int nulls_are_sound(const struct column *rule, const struct ArrowArray *column, int64_t length)
 {
 	const uint8_t *valid = column->buffers[0];
+	int64_t nulls = 0;
 
-	if (column->null_count == 0 || valid == NULL)
-		return 1;
-	for (int64_t row = 0; row < length; row++)
-		if (!is_valid(valid, column->offset + row))
-			return 0;
-	return 1;
+	for (int64_t row = 0; row < length && valid != NULL; row++)
+		nulls += !is_valid(valid, column->offset + row);
+	return (nulls == 0 || !rule->required) && (column->null_count < 0 || column->null_count == nulls);
 }
 
 static void sum_up(const struct rules *rules, const struct ArrowArray *rows, struct told *told)
@@ -202,13 +271,15 @@ static void sum_up(const struct rules *rules, const struct ArrowArray *rows, str
 }
 
 /*
- * Says whether all rows are plain: 1, or 0 if one may not be, or -1 if there is no memory. The rows are the columns of
- * `rules`, and Arrow has checked that they are sound and UTF-8; `own` becomes their numbers and days.
+ * Says whether all rows are sound and plain: 1, or 0 if one may not be, or -1 if there is no memory. The rows are the
+ * columns of `rules`, texts as such or by 32-bit indices of a dictionary without nulls. Arrow has checked how large the
+ * buffers are, and where the first text begins and the last ends. `most_bytes`: what all texts of dictionaries may take
+ * as texts of rows. `own` becomes the rows' numbers and days.
  */
-int vouch(const struct rules *rules, const struct ArrowArray *rows, int64_t first_line, struct ArrowArray *own,
-	  struct told *told)
+int vouch(const struct rules *rules, const struct ArrowArray *rows, int64_t first_line, int64_t most_bytes,
+	  struct ArrowArray *own, struct told *told)
 {
-	int64_t length = rows->length, texts = 0;
+	int64_t length = rows->length, texts = 0, spelt = 0;
 
 	memset(told, 0, sizeof(*told));
 	if (rows->offset != 0 || rows->n_children != rules->count)
@@ -216,15 +287,28 @@ int vouch(const struct rules *rules, const struct ArrowArray *rows, int64_t firs
 	for (int64_t index = 0; index < rules->count && length > 0; index++) {
 		const struct column *rule = &rules->columns[index];
 		const struct ArrowArray *column = rows->children[index];
+		const struct ArrowArray *held = column->dictionary == NULL ? column : column->dictionary;
+		int64_t most;
 
-		if (rule->required && !is_full(column, length))
+		if (!nulls_are_sound(rule, column, length))
 			return 0;
-		if (rule->kind == TEXT ? !texts_are_plain(rule, column, length, &texts) :
-					 !numbers_are_plain(rule, column, length))
+		if (rule->kind != TEXT) {
+			if (!numbers_are_plain(rule, column, length))
+				return 0;
+			continue;
+		}
+		if (!texts_are_plain(rule, held, held == column ? length : held->length, &most))
 			return 0;
+		texts += most;
+		if (held == column)
+			continue;
+		if (!indices_are_sound(column, length))
+			return 0;
+		/* As a rule there is room for as many of the longest. */
+		spelt += most * length > most_bytes / rules->count ? spelt_out(column, length) : most * length;
 	}
 	/* A line may have each byte of a text as two; its keys, punctuation and numbers take less than the rest. */
-	if (2 * texts + 2000 > rules->longest)
+	if (2 * texts + 2000 > rules->longest || spelt > most_bytes)
 		return 0;
 	if (length > 0)
 		sum_up(rules, rows, told);

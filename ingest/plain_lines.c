@@ -15,28 +15,6 @@ const char *source_digest(void)
 	return SOURCE_DIGEST;
 }
 
-/* How many bytes of UTF-8 are at `at`, beyond ASCII; 0 if it is none. A byte that is no continuation ends all. */
-static int beyond(const uint8_t *at)
-{
-	uint8_t least = 0x80, most = 0xbf;
-	int more = at[0] < 0xe0 ? 1 : at[0] < 0xf0 ? 2 : 3;
-
-	if (at[0] == 0xe0)
-		least = 0xa0;
-	else if (at[0] == 0xed)
-		most = 0x9f;
-	else if (at[0] == 0xf0)
-		least = 0x90;
-	else if (at[0] == 0xf4)
-		most = 0x8f;
-	if (at[1] < least || at[1] > most)
-		return 0;
-	for (int each = 2; each <= more; each++)
-		if ((at[each] & 0xc0) != 0x80)
-			return 0;
-	return more + 1;
-}
-
 /* Where the text behind a quote ends: at the other quote. NULL if it is not plain. */
 static const uint8_t *text_end(const uint8_t *at)
 {

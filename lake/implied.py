@@ -23,7 +23,10 @@ _FILLED: Final = frozenset({*OF_BATCH, "event_day", "code", "detail", "raw"})
 
 
 def constants_of(rows: pa.Table) -> dict[str, int | str | None]:
-    """Return the event columns that have one value, or none, in every row; times are microseconds since 1970 UTC."""
+    """Return the event columns that have one value, or none, in every row; times are microseconds since 1970 UTC.
+
+    Of two pieces of a column the dictionaries, if that is what they are, must be one.
+    """
     if not rows.num_rows:
         return {}
     found: dict[str, int | str | None] = {}
@@ -35,10 +38,17 @@ def constants_of(rows: pa.Table) -> dict[str, int | str | None]:
             if column.null_count == len(column):
                 found[name] = None
             continue
+        if pa.types.is_dictionary(column.type):
+            dictionary = column.chunk(0).dictionary
+            column = pa.chunked_array([chunk.indices for chunk in column.chunks])
+        else:
+            dictionary = None
         first = column[0]
         # Most columns that vary end otherwise than they began, which costs less to see than the rest.
         # Each equals the one before it: told without an array of answers, and at the first that differs.
         if first == column[-1] and column.slice(1).equals(column.slice(0, len(column) - 1)):
+            if dictionary is not None:
+                first = dictionary[first.as_py()]
             found[name] = first.value if pa.types.is_timestamp(column.type) else first.as_py()
     return found
 

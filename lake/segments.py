@@ -47,6 +47,9 @@ ROWS: Final = pa.schema(
     ]
 )
 """A batch's rows as a segment takes them: their lines in the body, their days, and what their lines say."""
+_CODED: Final = pa.dictionary(pa.int32(), pa.string())
+CODED_ROWS: Final = pa.schema([field.with_type(_CODED) if pa.types.is_string(field.type) else field for field in ROWS])
+"""The same with all texts as dictionaries, which no null is in; a segment takes rows in either form."""
 
 
 class SegmentError(Exception):
@@ -218,7 +221,8 @@ def encode_segment(
         node: the ingest process.
         seq: the segment's number at that node for that tenant.
         tenant: whose batches these are.
-        parts: each batch with its event rows (`ROWS`; what may be null is not looked at) and refused lines.
+        parts: each batch with its event rows (`ROWS` or `CODED_ROWS`; what may be null is not looked at) and refused
+            lines.
 
     Raises:
         ValueError: a part's rows are not of that shape, or do not agree with its record's counts.
@@ -226,7 +230,9 @@ def encode_segment(
     segment_key(tenant, node, seq)
     for record, rows, rejected in parts:
         # As a rule they are equal in all, which costs a hundredth of looking at names and types.
-        if not rows.schema.equals(ROWS) and (rows.schema.names != ROWS.names or rows.schema.types != ROWS.types):
+        if not any(rows.schema.equals(shape) for shape in (ROWS, CODED_ROWS)) and (
+            rows.schema.names != ROWS.names or rows.schema.types not in (ROWS.types, CODED_ROWS.types)
+        ):
             raise ValueError(f"batch {record.batch_seq}: not rows of a batch")
         if rows.num_rows != record.rows or len(rejected) != record.rejected:
             raise ValueError(f"batch {record.batch_seq}: {rows.num_rows} rows and {len(rejected)} rejected lines")
@@ -287,6 +293,7 @@ def read_segment(data: bytes) -> Segment:
 _FILE: Final = pa.schema([*_OWN, *(field.with_nullable(True) for field in table_schema(EVENTS))])
 _OWN_FRAME: Final = pl.DataFrame(pa.schema(list(_OWN)).empty_table()).schema
 _TEXTS: Final = [column.name for column in EVENTS if column.kind == "string"]
+_TEXT: Final = ROWS.get_field_index("path")
 _LANDING: Final = ["batch", "line", *(column.name for column in EVENTS if column.name != "event_day")]
 _COUNTING: Final = frozenset({"line", "time", "last_time", "monotonic_ns", "seq", "pid", "process_start", "inode"})
 """Columns that run up or take many values: the differences are small, or a dictionary would be made in vain."""
@@ -312,8 +319,7 @@ def _event_rows(parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]
 
     Columns without a null say so in their schema, and Parquet spends nothing on saying it row by row.
     """
-    tables = [rows for _, rows, _ in parts]
-    rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    rows = _together([rows for _, rows, _ in parts])
     given: dict[str, Any] = dict(zip(rows.schema.names, rows.columns, strict=True))
     given["batch"] = pa.concat_arrays(
         [pa.repeat(pa.scalar(n, pa.int32()), part[1].num_rows) for n, part in enumerate(parts)]
@@ -321,6 +327,22 @@ def _event_rows(parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]
     names = [name for name in _FILE.names if name in given and name != "event_day"]
     fields = [pa.field(name, given[name].type, nullable=given[name].null_count > 0) for name in names]
     return pa.table([given[name] for name in names], schema=pa.schema(fields))
+
+
+def _together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of all batches; texts of which some came as dictionaries have one, and are one piece each."""
+    if all(pa.types.is_string(rows.schema.types[_TEXT]) for rows in tables):
+        return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    coded = [rows if rows.schema.types[_TEXT] == _CODED else _encoded(rows) for rows in tables]
+    # Parquet's writer leaves off with dictionaries where it meets another.
+    return pa.concat_tables(coded).unify_dictionaries().combine_chunks()
+
+
+def _encoded(rows: pa.Table) -> pa.Table:
+    columns: Any = [
+        rows[n].dictionary_encode() if kind == pa.string() else rows[n] for n, kind in enumerate(ROWS.types)
+    ]
+    return pa.table(columns, schema=CODED_ROWS)
 
 
 def _whole(rows: pa.Table, parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]]) -> pa.Table:

@@ -91,11 +91,16 @@ def lines(*objects: Any) -> bytes:
     return "".join(f"{line}\n" for line in text).encode()
 
 
-def stream(rows: list[dict[str, Any]], parts: int = 1, **header: Any) -> bytes:
+def stream(rows: list[dict[str, Any]], parts: int = 1, *, coded: bool = False, **header: Any) -> bytes:
+    """Return rows as an Arrow stream, `coded` with their texts as dictionaries."""
+    table = pa.Table.from_pylist(rows, schema=EVENT_LINE)
+    if coded:
+        texts = [column.dictionary_encode() if column.type == pa.string() else column for column in table.columns]
+        table = pa.table(texts, table.column_names)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, EVENT_LINE.with_metadata({HEADER_KEY: json.dumps(HEADER | header)})) as out:
+    with pa.ipc.new_stream(sink, table.schema.with_metadata({HEADER_KEY: json.dumps(HEADER | header)})) as out:
         for _ in range(parts):
-            out.write_table(pa.Table.from_pylist(rows, schema=EVENT_LINE))
+            out.write_table(table)
     return sink.getvalue().to_pybytes()
 
 
@@ -120,6 +125,9 @@ def first_inputs() -> dict[str, bytes]:
         "parts": stream([EVENT], 3),
         "odd": stream([EVENT, EVENT | {"path": "\0"}, EVENT | {"count": 0}]),
         "nulls": stream([EVENT | {"path": None}]),
+        "coded": stream([EVENT, FULL, EVENT], coded=True),
+        "coded-parts": stream([EVENT, FULL], 2, coded=True),
+        "coded-odd": stream([EVENT, EVENT | {"path": "\0"}], coded=True),
     }
     found |= {f"arrow-{name}": b"\x04" + data for name, data in streams.items()}
     frame = zstandard.ZstdCompressor(level=1, write_checksum=True).compress

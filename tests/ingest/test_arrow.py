@@ -106,6 +106,68 @@ def test_columns_that_may_be_null_may_be_left_out_and_no_others(wire: ModuleType
         assert "missing" in (refusal(stream(host.header(), rows.drop_columns(name))).detail or "")
 
 
+def test_texts_may_come_as_dictionaries_and_mean_the_same(wire: ModuleType, host: Any) -> None:
+    events = [wire.event(0), wire.event(1, path="/naïve", access="read", exe=None), wire.event(2), wire.event(3)]
+    header, rows = host.header(), table_of(*events)
+    lines = read(wire.lines(header, *events), "application/x-ndjson")
+    some = [name for name in rows.column_names if rows[name].null_count < len(events)]
+    forms = {
+        "all": coded(rows),
+        "some": coded(rows, "path", "exe"),
+        "without nulls": coded(rows.select(some)),
+        "in parts": pa.concat_tables([coded(rows).slice(0, 1), coded(rows).slice(1)]).unify_dictionaries(),
+        "with values that no row has": pointed(rows, [1, 2, 1, 1], ["/unused", "/srv/data/1", "/naïve"]),
+        "with a value twice": pointed(rows, [0, 2, 1, 0], ["/srv/data/1", "/srv/data/1", "/naïve"]),
+    }
+    paths = [event["path"] for event in events]
+    for form, table in forms.items():
+        batch = read(stream(header, table))
+        assert batch.rows["path"].to_pylist() == (table["path"].to_pylist() if "value" in form else paths), form
+        if "value" not in form:
+            assert batch.record == lines.record, form
+            assert batch.rows.cast(lines.rows.schema).equals(lines.rows), form
+    assert read(stream(header, coded(table_of()))).rows.num_rows == 0
+    assert read(stream(header, pointed(rows, [0, 1, 1, 1], ["/a", "/b"]))).rows["path"].type == pa.dictionary(
+        pa.int32(), pa.string()
+    )
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_rows_of_dictionaries_are_held_to_what_lines_are_held_to(wire: ModuleType, host: Any, name: str) -> None:
+    change, code = FAULTS[name]
+    batch = read(stream(host.header(), coded(table_of(wire.event(0), wire.event(1, **change), wire.event(2)))))
+    assert [(line.line, line.code) for line in batch.rejected] == [(3, code)]
+    assert batch.rows["line"].to_pylist() == [2, 4]
+
+
+@pytest.mark.parametrize("odd", ["\n", "/\\x41", "\u009b", "/" + "x" * 70_000])
+def test_a_value_that_no_row_has_is_nobodys_fault(wire: ModuleType, host: Any, odd: str) -> None:
+    batch = read(stream(host.header(), pointed(table_of(wire.event(0), wire.event(1)), [1, 1], [odd, "/a"])))
+    assert batch.rejected == []
+    assert batch.rows["path"].to_pylist() == ["/a", "/a"]
+
+
+def test_what_stands_below_a_null_is_no_index(wire: ModuleType, host: Any) -> None:
+    rows = table_of(wire.event(0), wire.event(1))
+    values = pa.array([7, 0], pa.int32()).buffers()[1]
+    indices = pa.Array.from_buffers(pa.int32(), 2, [pa.py_buffer(b"\x02"), values])
+    given = coded(rows)
+    column = pa.DictionaryArray.from_arrays(indices, pa.array(["/bin/cat"]), safe=False)
+    batch = read(stream(host.header(), given.set_column(given.schema.get_field_index("exe"), "exe", column)))
+    assert batch.rejected == []
+    assert batch.rows["exe"].to_pylist() == [None, "/bin/cat"]
+
+
+@pytest.mark.parametrize("size", [2_000, 20_000])
+def test_a_dictionary_is_no_way_past_the_size_of_a_body(wire: ModuleType, host: Any, size: int) -> None:
+    rows = table_of(wire.event(0)).take(pa.array([0] * 40_000))
+    path = "/" + "x" * size
+    assert refusal(stream(host.header(), pointed(rows, [0] * 40_000, [path]))).code == "too_large"
+    few = read(stream(host.header(), pointed(rows, [0] * 39_999 + [1], ["/a", path])))
+    assert few.rows["path"].to_pylist()[39_998:] == ["/a", path]
+    assert few.rejected == []
+
+
 def test_a_batch_without_rows_and_one_in_parts_are_batches(wire: ModuleType, host: Any) -> None:
     assert read(stream(host.header(), table_of())).rows.num_rows == 0
     parts = pa.concat_tables([table_of(wire.event(0)), table_of(wire.event(1)), table_of(wire.event(2))])
@@ -116,13 +178,70 @@ def retyped(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index(name), pa.field(name, kind), rows[name].cast(kind))
 
 
+LONG, WIDE = pa.dictionary(pa.int32(), pa.large_string()), pa.dictionary(pa.int64(), pa.string())
+ORDERED = pa.dictionary(pa.int32(), pa.string(), ordered=True)
+
+
+def coded(rows: pa.Table, *but: str) -> pa.Table:
+    """Return rows whose texts are dictionaries."""
+    columns = [
+        rows[name].dictionary_encode() if rows[name].type == pa.string() and name not in but else rows[name]
+        for name in rows.column_names
+    ]
+    return pa.table(columns, rows.column_names)
+
+
+def renumbered(rows: pa.Table, name: str) -> pa.Table:
+    """Return rows of which a column of numbers is a dictionary."""
+    return rows.set_column(rows.schema.get_field_index(name), name, rows[name].dictionary_encode())
+
+
+def pointed(rows: pa.Table, indices: list[int | None], values: list[str | None], name: str = "path") -> pa.Table:
+    """Return rows of which a column has this dictionary, and these indices, whether it has them or not."""
+    column = pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(values, pa.string()), safe=False)
+    given = coded(rows)
+    return given.set_column(given.schema.get_field_index(name), name, column)
+
+
+def in_pieces(header: Any, *tables: pa.Table, **options: Any) -> bytes:
+    """Return a stream of tables each of which brings its own dictionaries, where they differ from those before."""
+    target = io.BytesIO()
+    schema = tables[0].replace_schema_metadata({b"kaimon.batch": json.dumps(header).encode()}).schema
+    with pa.ipc.new_stream(target, schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        for table in tables:
+            writer.write_table(table)
+    return target.getvalue()
+
+
+def spliced(data: bytes, change: Callable[[list[Any]], list[Any]]) -> bytes:
+    """Return a stream with its messages behind the schema changed."""
+    first, *rest = pa.ipc.MessageReader.open_stream(data)
+    return (
+        b"".join(message.serialize().to_pybytes() for message in (first, *change(rest))) + b"\xff\xff\xff\xff\0\0\0\0"
+    )
+
+
 BAD: dict[str, Callable[[Any, pa.Table], bytes]] = {
     "nothing": lambda _header, _rows: b"",
     "garbage": lambda _header, _rows: b"x" * 100,
     "lines": lambda header, _rows: json.dumps(header).encode() + b"\n",
     "another type": lambda header, rows: stream(header, retyped(rows, "pid", pa.int32())),
     "times as timestamps": lambda header, rows: stream(header, retyped(rows, "time", pa.timestamp("us"))),
-    "a dictionary": lambda header, rows: stream(header, retyped(rows, "path", pa.dictionary(pa.int32(), pa.string()))),
+    "a dictionary of long offsets": lambda header, rows: stream(header, retyped(rows, "path", LONG)),
+    "a dictionary with an order": lambda header, rows: stream(header, retyped(rows, "path", ORDERED)),
+    "a dictionary of numbers": lambda header, rows: stream(header, renumbered(rows, "pid")),
+    "a dictionary with other indices": lambda header, rows: stream(header, retyped(rows, "path", WIDE)),
+    "an index beyond its dictionary": lambda header, rows: stream(header, pointed(rows, [1], ["/a"])),
+    "an index before its dictionary": lambda header, rows: stream(header, pointed(rows, [-1], ["/a"])),
+    "a null in a dictionary": lambda header, rows: stream(header, pointed(rows, [0], ["/a", None])),
+    "compressed dictionaries": lambda header, rows: stream(header, coded(rows), compression="zstd"),
+    "a dictionary in another's place": lambda header, rows: in_pieces(header, coded(rows), pointed(rows, [0], ["/b"])),
+    "a dictionary that adds to one": lambda header, rows: in_pieces(
+        header, pointed(rows, [0], ["/a"]), pointed(rows, [1], ["/a", "/b"]), emit_dictionary_deltas=True
+    ),
+    "a dictionary twice": lambda header, rows: spliced(stream(header, coded(rows)), lambda all_: [all_[1], *all_[1:]]),
+    "a dictionary too few": lambda header, rows: spliced(stream(header, coded(rows)), lambda all_: all_[2:]),
+    "a dictionary behind the rows": lambda header, rows: spliced(stream(header, coded(rows)), lambda all_: all_[::-1]),
     "an unknown column": lambda header, rows: stream(header, rows.append_column("surprise", rows["pid"])),
     "a column twice": lambda header, rows: stream(header, rows.append_column("pid", rows["pid"])),
     "compressed buffers": lambda header, rows: stream(header, rows, compression="zstd"),
@@ -163,11 +282,11 @@ def test_bad_rows_that_would_be_too_large_as_lines_are_too_large(wire: ModuleTyp
     assert refusal(stream(host.header(), rows)).code == "too_large"
 
 
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_a_stream_with_bytes_changed_is_read_or_refused(wire: ModuleType, data: st.DataObject) -> None:
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), form=st.sampled_from((table_of, lambda *events: coded(table_of(*events)))))
+def test_a_stream_with_bytes_changed_is_read_or_refused(wire: ModuleType, data: st.DataObject, form: Any) -> None:
     header = wire.Host("acme", AGENT, "").header()
-    body = bytearray(stream(header, table_of(*(wire.event(seq) for seq in range(3)))))
+    body = bytearray(stream(header, form(*(wire.event(seq) for seq in range(3)))))
     for place in data.draw(st.lists(st.integers(0, len(body) - 1), min_size=1, max_size=4)):
         body[place] = data.draw(st.integers(0, 255))
     with suppress(Problem):

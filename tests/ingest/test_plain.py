@@ -269,10 +269,10 @@ def test_what_stands_below_a_null_is_no_number(wire: ModuleType) -> None:
 def test_where_nothing_is_compiled_all_is_judged(wire: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     body = b"".join(line_of(wire.event(seq)) + b"\n" for seq in range(100))
     parts = [pa.RecordBatch.from_pylist([wire.event(seq) for seq in range(100)], schema=EVENT_LINE)]
-    by_code, from_columns = read(body), lines.read_rows(parts, LONGEST)
+    by_code, from_columns = read(body), lines.read_rows(parts, LONGEST, 2**26)
     monkeypatch.setattr(lines, "reader", lambda: None)
     assert read(body) == by_code
-    assert lines.read_rows(parts, LONGEST) is None
+    assert lines.read_rows(parts, LONGEST, 2**26) is None
     assert from_columns is not None
     assert told(from_columns) == by_code
 

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lake.checksum import RowsChecksum
 from lake.columns import table_schema
 from lake.schema import EVENTS
 from lake.segments import (
+    CODED_ROWS,
     BatchRecord,
     Rejected,
     Segment,
@@ -125,6 +127,54 @@ def test_a_file_whose_columns_nothing_implies_is_refused(staging: ModuleType) ->
         at = data.index(was, told)
         with pytest.raises(SegmentError):
             read_segment(data[:at] + lie + data[at + len(was) :])
+
+
+@pytest.mark.parametrize("forms", ["pp", "cc", "pc", "cp", "c", "ccc", "cpc"])
+@pytest.mark.parametrize("bad", [(), (b"{",)])
+def test_texts_may_come_as_dictionaries_and_the_rows_are_the_same(
+    staging: ModuleType, forms: str, bad: tuple[bytes, ...]
+) -> None:
+    parts = []
+    for number, _ in enumerate(forms, 1):
+        made = [
+            {"seq": seq, "path": f"/{(seq * number) % 5}", "user": ("u", None, "")[seq % 3], "process": "p" * number,
+             "exe": "/bin/cat", "target_path": None if number < 2 else f"/{number}", "access": (None, "read")[seq % 2]}
+            for seq in range(9)
+        ]  # fmt: skip
+        parts.append(staging.Batch(number, tuple(made), bad=bad if number == 1 else ()).part())
+    given = [
+        (record, coded(rows) if form == "c" else rows, rejected)
+        for form, (record, rows, rejected) in zip(forms, parts, strict=True)
+    ]
+    data, plain = (encode_segment("n1", 1, "acme", one) for one in (given, parts))
+    found, wanted = read_segment(data), read_segment(plain)
+    assert found.constants == wanted.constants
+    assert found.events.equals(wanted.events)
+    assert found.rejected.equals(wanted.rejected)
+    assert found.table().to_pylist() == wanted.table().to_pylist()
+    assert checksum(found) == checksum(wanted)
+    file = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
+    path = next(file.column(n) for n in range(file.num_columns) if file.column(n).path_in_schema == "path")
+    assert "RLE_DICTIONARY" in path.encodings
+
+
+def coded(rows: pa.Table) -> pa.Table:
+    """Return rows whose texts are dictionaries."""
+    columns = [column.dictionary_encode() if column.type == pa.string() else column for column in rows.columns]
+    return pa.table(columns, schema=CODED_ROWS)
+
+
+def checksum(segment: Segment) -> str:
+    rows = segment.events.drop("batch", "line").to_arrow()
+    made = RowsChecksum("events")
+    made.add(
+        rows.cast(
+            pa.schema(
+                [rows.schema.field(n).with_name(f.name).with_type(f.type) for n, f in enumerate(table_schema(EVENTS))]
+            )
+        )
+    )
+    return made.hexdigest()
 
 
 def whole_segment(staging: ModuleType, parts: list[tuple[BatchRecord, pa.Table, list[Rejected]]]) -> Segment:
