@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -22,20 +21,17 @@ _MOST_PARTS: Final = 1_000
 _END: Final = b"\xff\xff\xff\xff\0\0\0\0"
 _KNOWN: Final = {field.name: field for field in EVENT_LINE}
 _REQUIRED: Final = tuple(field.name for field in EVENT_LINE if not field.nullable)
-_NULLABLE: Final = pa.schema([field.with_nullable(True) for field in EVENT_LINE])
-_TEXT: Final = pa.dictionary(pa.int32(), pa.string())
-_CODED: Final = pa.schema([field.with_type(_TEXT) if pa.types.is_string(field.type) else field for field in _NULLABLE])
-_CODED_TYPES: Final = [(field.name, _TEXT if field.type == _TEXT else field.type) for field in _CODED]
+_CODED: Final = [pa.dictionary(index, pa.string()) for index in (pa.int32(), pa.int16(), pa.int8())]
 _SLICE: Final = 100
 # Places in the flatbuffers of an Arrow message: fields of `Message`, `DictionaryBatch` and `RecordBatch`.
 _MESSAGE_HEADER, _DICTIONARY_ID, _DICTIONARY_BATCH, _BATCH_COMPRESSION = 2, 0, 1, 3
 
 
 def read_stream(data: bytes, most_rows: int) -> tuple[bytes, list[pa.RecordBatch]]:
-    """Return the batch header's JSON and the rows, as `lake.schema.EVENT_LINE` but with nulls wherever they are.
+    """Return the batch header's JSON and the rows: columns of `lake.schema.EVENT_LINE`, with nulls wherever they are.
 
     Rows are validated, but not fully. Where a text came as a dictionary all of them are, and the rows one part. A
-    column that may be null may be left out; any other difference from the schema is an error.
+    column that may be null may be missing, and they may be in any order; any other difference is an error.
 
     Raises:
         Problem: 400 malformed_body, not such a stream; 413 too_large, too many rows.
@@ -46,16 +42,17 @@ def read_stream(data: bytes, most_rows: int) -> tuple[bytes, list[pa.RecordBatch
         source = pa.py_buffer(data)
         dictionaries, batches = _messages(source)
         stream: Any = pa.ipc.open_stream(source)
-        header = _check_schema(stream.schema)
-        coded = sum(map(pa.types.is_dictionary, stream.schema.types))
+        header = _header(stream.schema)
+        coded, texts = _check_schema(stream.schema)
         if batches and dictionaries != coded:
             raise malformed(f"{dictionaries} dictionaries for {coded} columns: want one of its own for each")
-        given = list(stream)
-        if (rows := sum(part.num_rows for part in given)) > most_rows:
+        parts = list(stream)
+        if (rows := sum(part.num_rows for part in parts)) > most_rows:
             raise too_large(f"{rows} rows, at most {most_rows}")
-        for part in given:
+        for part in parts:
             part.validate()
-        parts = [_coded(given, rows)] if coded and given else [_plain(part) for part in given]
+        if coded and parts and (len(parts) > 1 or coded < texts):
+            parts = [_one(parts)]
     except (pa.ArrowException, EOFError, StopIteration, OSError, struct.error, IndexError, UnicodeError) as error:
         raise _no_stream(error) from error
     return header, parts
@@ -70,6 +67,9 @@ def rows_as_lines(parts: Sequence[pa.RecordBatch], most_bytes: int) -> list[byte
     try:
         for part in parts:
             part.validate(full=True)
+            for name, column in zip(part.schema.names, part.columns, strict=True):
+                if isinstance(column, pa.DictionaryArray) and column.dictionary.null_count:
+                    raise malformed(f"{name}: a null in its dictionary; rows are null themselves")
     except (pa.ArrowException, UnicodeError) as error:
         raise _no_stream(error) from error
     if sum(map(_spelt_out, parts)) > most_bytes:
@@ -77,8 +77,10 @@ def rows_as_lines(parts: Sequence[pa.RecordBatch], most_bytes: int) -> list[byte
     lines: list[bytes] = []
     size = 0
     for part in parts:
+        schema = pa.schema([field.with_nullable(True) for field in EVENT_LINE if field.name in part.schema.names])
+        ordered = part.select(schema.names)
         for start in range(0, part.num_rows, _SLICE):
-            for row in part.slice(start, _SLICE).cast(_NULLABLE).to_pylist():
+            for row in ordered.slice(start, _SLICE).cast(schema).to_pylist():
                 lines.append(msgspec.json.encode({name: value for name, value in row.items() if value is not None}))
                 size += len(lines[-1])
             if size > most_bytes:
@@ -97,22 +99,41 @@ def _spelt_out(part: pa.RecordBatch) -> int:
     return sum(size.as_py() or 0 for size in sizes)
 
 
-def _check_schema(schema: pa.Schema) -> bytes:
-    """Return the batch header."""
+def _header(schema: pa.Schema) -> bytes:
     header = (schema.metadata or {}).get(HEADER_KEY)
     if header is None:
         raise malformed(f"no {HEADER_KEY.decode()} in the schema's metadata")
+    return bytes(header)
+
+
+_good: list[tuple[pa.Schema, int, int]] = []
+"""Schemas of late that were good, the last one first: senders have few, and looking at types takes its time."""
+_MOST_GOOD: Final = 8
+
+
+def _check_schema(schema: pa.Schema) -> tuple[int, int]:
+    """Return how many columns are dictionaries, and how many are texts."""
+    global _good  # noqa: PLW0603 - replaced as a whole, so that threads need not wait for each other
+    for known, coded, texts in _good:
+        if known.equals(schema):
+            return coded, texts
     if len(set(schema.names)) != len(schema.names):
         raise malformed("a column is there twice")
+    coded = texts = 0
     for field in schema:
         if field.name not in _KNOWN:
             raise malformed("a column that no event has")
         wanted = _KNOWN[field.name].type
-        if field.type != wanted and not (pa.types.is_string(wanted) and field.type == _TEXT):
-            raise malformed(f"{field.name}: want {wanted}{f' or {_TEXT}' if pa.types.is_string(wanted) else ''}")
+        is_text = pa.types.is_string(wanted)
+        is_coded = is_text and field.type in _CODED
+        if field.type != wanted and not is_coded:
+            raise malformed(f"{field.name}: want {wanted}{f' or {_CODED[0]}' if is_text else ''}")
+        coded += is_coded
+        texts += is_text
     if missing := [name for name in _REQUIRED if name not in schema.names]:
         raise malformed(f"columns are missing: {', '.join(missing)}")
-    return bytes(header)
+    _good = [(schema.remove_metadata(), coded, texts), *_good[: _MOST_GOOD - 1]]
+    return coded, texts
 
 
 def _messages(source: Any) -> tuple[int, int]:
@@ -145,58 +166,25 @@ def _messages(source: Any) -> tuple[int, int]:
     return len(known), batches
 
 
-def _plain(part: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a part with every column."""
-    if part.schema.names == EVENT_LINE.names:
-        return part
-    columns = dict(zip(part.schema.names, part.columns, strict=True))
-    return pa.RecordBatch.from_arrays(
-        [columns[field.name] if field.name in columns else pa.nulls(part.num_rows, field.type) for field in EVENT_LINE],
-        schema=_NULLABLE,
-    )
-
-
-def _coded(parts: list[pa.RecordBatch], rows: int) -> pa.RecordBatch:
-    """Return parts as one, with every column, all texts as dictionaries.
+def _one(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return parts as one, all texts as dictionaries.
 
     One, so that nobody has to look at a dictionary as many times as there are parts.
     """
-    given: dict[str, Any] = dict(
-        zip(parts[0].schema.names, zip(*(part.columns for part in parts), strict=True), strict=True)
-    )
     made: list[Any] = []
-    for name, kind in _CODED_TYPES:
-        columns = given.get(name)
-        if columns is None or (kind is _TEXT and sum(column.null_count for column in columns) == rows):
-            made.append(_nothing(rows, kind))
-        elif pa.types.is_dictionary(columns[0].type):
-            made.append(_one_dictionary(name, columns))
-        else:
-            column = columns[0] if len(columns) == 1 else pa.concat_arrays(columns)
-            if kind is _TEXT:
-                column.validate(full=True)
-                column = column.dictionary_encode()
-            made.append(column)
-    return pa.RecordBatch.from_arrays(made, schema=_CODED)
-
-
-def _one_dictionary(name: str, columns: Sequence[Any]) -> Any:
-    """Return the pieces of a column as one; Arrow's own way would compare their dictionaries."""
-    dictionary = columns[0].dictionary
-    if dictionary.null_count:
-        raise malformed(f"{name}: a null in its dictionary; rows are null themselves")
-    if len(columns) == 1:
-        return columns[0]
-    indices = pa.concat_arrays([column.indices for column in columns])
-    return pa.DictionaryArray.from_arrays(indices, dictionary, safe=False)
-
-
-@lru_cache(maxsize=8)
-def _nothing(rows: int, kind: Any) -> Any:
-    """Return a column of nulls; below those of texts is an index that there is."""
-    if kind is not _TEXT:
-        return pa.nulls(rows, kind)
-    return pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()), pa.array([""]))
+    for columns in zip(*(part.columns for part in parts), strict=True):
+        first: Any = columns[0]
+        if isinstance(first, pa.DictionaryArray):
+            # Arrow's own way would compare the dictionaries, which are one.
+            indices = pa.concat_arrays([column.indices for column in columns])
+            made.append(pa.DictionaryArray.from_arrays(indices, first.dictionary, safe=False))
+            continue
+        column: Any = pa.concat_arrays(columns)
+        if pa.types.is_string(column.type):
+            column.validate(full=True)
+            column = column.dictionary_encode()
+        made.append(column)
+    return pa.RecordBatch.from_arrays(made, parts[0].schema.names)
 
 
 def _header_of(metadata: bytes) -> int:

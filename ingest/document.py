@@ -89,7 +89,7 @@ _BATCH_BODY: Final = {
         "One zstd frame of lines that each end in a newline: a `BatchHeader`, then an `Event` a line. The "
         "Content-Digest is of the body as sent. The other form has the same columns as an Arrow stream, times as "
         "integers, with the BatchHeader under `kaimon.batch` in the schema's metadata; columns that may be null may be "
-        "left out, and texts may be dictionaries with 32-bit indices, one a column and whole."
+        "left out, and texts may be dictionaries (int8, int16 or int32), one a column and whole."
     ),
     "content": {kind: {"schema": {"type": "string", "contentEncoding": "zstd"}} for kind in (NDJSON, ARROW)},
 }

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DAY_US 86400000000LL
+
 enum { TEXT, INT32, INT64 };
 enum { MOST_COLUMNS = 64, LINE = 0, DAY = 1, OWN = 2 };
 
@@ -53,7 +55,7 @@ struct told {
 	int64_t rows, first, last, occurrences; /* the times only if there are rows */
 };
 
-/* What is for both files is declared here, and hidden from whoever loads them. */
+/* What is for more than one file is declared here, and hidden from whoever loads them. */
 #define SHARED __attribute__((visibility("hidden")))
 extern SHARED const uint8_t harmless[256];
 SHARED int beyond(const uint8_t *at);
@@ -61,5 +63,6 @@ SHARED int is_word(const struct column *column, const uint8_t *text, size_t size
 SHARED int32_t day_of(int64_t time);
 SHARED int make_rows(struct ArrowArray *rows, int64_t length, int64_t count);
 SHARED int make_column(struct ArrowArray *column, int64_t length, int64_t nulls, void *valid, void *values, void *text);
+SHARED int make_nothing(struct ArrowArray *column, int64_t kind, int64_t length, int coded);
 
 #endif

@@ -2,7 +2,7 @@
 
 Plain is a part of JSON in which nothing is left open: no space, no escape, no null, no fraction, no key twice, no text
 that would have to be escaped. Whatever is read here, `ingest.events` reads as the same event; of all else it is not
-said that it is wrong. `plain_lines.c` and `plain_columns.c` are the code, `script/build-reader` compiles them.
+said that it is wrong. `plain_lines.c` and `plain_vouch.c` are the code, `script/build-reader` compiles them.
 """
 
 from __future__ import annotations
@@ -22,23 +22,14 @@ from kaimon.base.logs import get_logger
 from lake.segments import CODED_ROWS, ROWS
 
 _LIBRARY: Final = Path(__file__).parents[1] / "build" / "plain.so"
-_SOURCES: Final = [Path(__file__).with_name(name) for name in ("plain.h", "plain_columns.c", "plain_lines.c")]
+_SOURCES: Final = [
+    Path(__file__).with_name(name) for name in ("plain.h", "plain_columns.c", "plain_lines.c", "plain_vouch.c")
+]
 _LEAST_LINE: Final = sum(len(column.name) + 5 for column in LINE_COLUMNS if not column.nullable)
 """Bytes that a good line has at least: each key that must be there, its quotes and colon, a value and what follows."""
 _MOST_BYTES: Final = 2**31 - 1
 _KINDS: Final = {"string": 0, "int32": 1, "int64": 2, "timestamp": 2}
 _NAMES: Final = [column.name for column in LINE_COLUMNS]
-_OWN: Final = pa.schema([field for field in ROWS if field.name not in _NAMES])
-
-
-def _of_events(rows: pa.Schema) -> pa.Schema:
-    """Return those of a batch's columns that its events say, as they come."""
-    return pa.schema([field.with_nullable(True) for field in rows if field.name in _NAMES])
-
-
-_PATH: Final = _NAMES.index("path")
-_EVENTS: Final = _of_events(ROWS)
-_CODED_EVENTS: Final = _of_events(CODED_ROWS)
 
 
 @dataclass(frozen=True)
@@ -126,7 +117,8 @@ class Reader:
             POINTER(_Rules), c_char_p, *[c_int64] * 5, c_char_p, POINTER(_ArrowArray), POINTER(_Told),
         )  # fmt: skip
         self._vouch.argtypes = (
-            POINTER(_Rules), POINTER(_ArrowArray), c_int64, c_int64, POINTER(_ArrowArray), POINTER(_Told),
+            POINTER(_Rules), POINTER(_ArrowArray), POINTER(c_int64), POINTER(c_int64), c_int64, c_int64,
+            POINTER(_ArrowArray), POINTER(_Told),
         )  # fmt: skip
         self._read_lines.restype = self._vouch.restype = c_int
 
@@ -167,25 +159,58 @@ class Reader:
         Rows whose texts are dictionaries come as `lake.segments.CODED_ROWS`.
 
         Args:
-            rows: as `lake.schema.EVENT_LINE`, with nulls wherever they are; validated, but not fully. Either all texts
-                are dictionaries with indices of 32 bits and without nulls among their values, or none is.
+            rows: columns of `lake.schema.EVENT_LINE` in any order, with nulls wherever they are; validated, but not
+                fully. Either all texts are dictionaries with indices of 8, 16 or 32 bits, or none is.
             longest: bytes that each may have as a line.
             first_line: the number of the first of them.
             most_bytes: that texts from dictionaries may have in all rows together.
         """
-        coded = pa.types.is_dictionary(rows.schema.field(_PATH).type)
-        shape, of_events = (CODED_ROWS, _CODED_EVENTS) if coded else (ROWS, _EVENTS)
-        given, own, told = _ArrowArray(), _ArrowArray(), _Told()
+        shape = _shape_of(rows.schema)
+        given, whole, told = _ArrowArray(), _ArrowArray(), _Told()
         rows._export_to_c(ctypes.addressof(given))  # noqa: SLF001
-        good = self._vouch(byref(_rules(longest)), byref(given), first_line, most_bytes, byref(own), byref(told))
-        # Times are no longer integers; nothing is copied.
-        events = pa.RecordBatch._import_from_c(ctypes.addressof(given), of_events)  # noqa: SLF001
+        good = self._vouch(
+            byref(_rules(longest)), byref(given), shape.places, shape.widths, first_line, most_bytes, byref(whole),
+            byref(told),
+        )  # fmt: skip
         if good < 0:
             raise MemoryError
         if good == 0:
             return None
-        numbers = pa.RecordBatch._import_from_c(ctypes.addressof(own), _OWN)  # noqa: SLF001
-        return pa.RecordBatch.from_arrays([*numbers.columns, *events.columns], schema=shape), told.sums()
+        # Integers become times; nothing is copied.
+        return pa.RecordBatch._import_from_c(ctypes.addressof(whole), shape.becomes), told.sums()  # noqa: SLF001
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Which columns rows have, and what they become: of each column its place among them, and bytes of an index."""
+
+    schema: pa.Schema
+    places: Any
+    widths: Any
+    becomes: pa.Schema
+
+
+_shapes: list[_Shape] = []
+"""Those of late, the last one first: senders have few, and finding out takes as long as looking through the rows."""
+_MOST_SHAPES: Final = 8
+
+
+def _shape_of(schema: pa.Schema) -> _Shape:
+    global _shapes  # noqa: PLW0603 - replaced as a whole, so that threads need not wait for each other
+    for known in _shapes:
+        if known.schema.equals(schema):
+            return known
+    bare = schema.remove_metadata()
+    types: dict[str, Any] = {field.name: field.type for field in bare}
+    widths = [
+        types[name].index_type.bit_width // 8 if name in types and pa.types.is_dictionary(types[name]) else 0
+        for name in _NAMES
+    ]
+    numbers = c_int64 * len(_NAMES)
+    places = numbers(*(bare.get_field_index(name) for name in _NAMES))
+    made = _Shape(bare, places, numbers(*widths), CODED_ROWS if any(widths) else ROWS)
+    _shapes = [made, *_shapes[: _MOST_SHAPES - 1]]
+    return made
 
 
 @cache

@@ -118,15 +118,9 @@ def _ndjson(rows: list[dict[str, Any]]) -> Any:
 def _arrow(rows: list[dict[str, Any]]) -> Any:
     """Pack as a sender does who cares what it costs: columns of nulls are left out, and texts are dictionaries."""
     whole = pa.Table.from_pylist(rows, schema=EVENT_LINE)
-    there = [column for column in whole.columns if column.null_count < len(column)]
-    table = pa.table(
-        [column.dictionary_encode() if pa.types.is_string(column.type) else column for column in there],
-        [
-            name
-            for name, column in zip(whole.column_names, whole.columns, strict=True)
-            if column.null_count < len(column)
-        ],
-    )
+    there = {name: whole[name].combine_chunks() for name in whole.column_names if whole[name].null_count < len(rows)}
+    columns = [_dictionary(column) if pa.types.is_string(column.type) else column for column in there.values()]
+    table = pa.table(columns, list(there))
 
     def pack(header: dict[str, Any]) -> bytes:
         marked = table.replace_schema_metadata({"kaimon.batch": json.dumps(header, separators=(",", ":"))})
@@ -136,3 +130,11 @@ def _arrow(rows: list[dict[str, Any]]) -> Any:
         return target.getvalue()
 
     return pack
+
+
+def _dictionary(texts: Any) -> Any:
+    """Return texts as a dictionary whose indices are as narrow as can be."""
+    found = texts.dictionary_encode()
+    size = len(found.dictionary)
+    index = pa.int8() if size <= 2**7 else pa.int16() if size <= 2**15 else pa.int32()
+    return pa.DictionaryArray.from_arrays(found.indices.cast(index), found.dictionary)

@@ -118,8 +118,11 @@ def try_columns(exact: Exact, rng: random.Random) -> tuple[int, int]:
               for _ in range(rng.choice((0, 1, 3, 17)))]  # fmt: skip
     given = pa.RecordBatch.from_pylist(events, schema=pa.schema([field.with_nullable(True) for field in EVENT_LINE]))
     if coded := rng.random() < 0.5:
-        texts = [column.dictionary_encode() if column.type == pa.string() else column for column in given.columns]
+        kind = pa.dictionary(rng.choice((pa.int8(), pa.int16(), pa.int32())), pa.string())
+        texts = [column.cast(kind) if column.type == pa.string() else column for column in given.columns]
         given = pa.RecordBatch.from_arrays(texts, given.schema.names)
+    names = [field.name for field in EVENT_LINE if not field.nullable or rng.random() < 0.9]
+    given = given.select(rng.sample(names, len(names)))
     given = given.slice(rng.choice((0, 0, 1, 5)))
     found = exact.reader.vouch(given, LONGEST, 2)
     lines = [

@@ -113,6 +113,8 @@ def test_texts_may_come_as_dictionaries_and_mean_the_same(wire: ModuleType, host
     some = [name for name in rows.column_names if rows[name].null_count < len(events)]
     forms = {
         "all": coded(rows),
+        "narrow": coded(rows, index=pa.int8()),
+        "not so narrow": coded(rows, "path", index=pa.int16()),
         "some": coded(rows, "path", "exe"),
         "without nulls": coded(rows.select(some)),
         "in parts": pa.concat_tables([coded(rows).slice(0, 1), coded(rows).slice(1)]).unify_dictionaries(),
@@ -178,14 +180,16 @@ def retyped(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index(name), pa.field(name, kind), rows[name].cast(kind))
 
 
+INT32 = pa.int32()
 LONG, WIDE = pa.dictionary(pa.int32(), pa.large_string()), pa.dictionary(pa.int64(), pa.string())
 ORDERED = pa.dictionary(pa.int32(), pa.string(), ordered=True)
 
 
-def coded(rows: pa.Table, *but: str) -> pa.Table:
+def coded(rows: pa.Table, *but: str, index: pa.DataType = INT32) -> pa.Table:
     """Return rows whose texts are dictionaries."""
+    kind = pa.dictionary(index, pa.string())
     columns = [
-        rows[name].dictionary_encode() if rows[name].type == pa.string() and name not in but else rows[name]
+        rows[name].cast(kind) if rows[name].type == pa.string() and name not in but else rows[name]
         for name in rows.column_names
     ]
     return pa.table(columns, rows.column_names)
@@ -228,6 +232,7 @@ BAD: dict[str, Callable[[Any, pa.Table], bytes]] = {
     "another type": lambda header, rows: stream(header, retyped(rows, "pid", pa.int32())),
     "times as timestamps": lambda header, rows: stream(header, retyped(rows, "time", pa.timestamp("us"))),
     "a dictionary of long offsets": lambda header, rows: stream(header, retyped(rows, "path", LONG)),
+    "a dictionary with indices that have no sign": lambda header, rows: stream(header, coded(rows, index=pa.uint8())),
     "a dictionary with an order": lambda header, rows: stream(header, retyped(rows, "path", ORDERED)),
     "a dictionary of numbers": lambda header, rows: stream(header, renumbered(rows, "pid")),
     "a dictionary with other indices": lambda header, rows: stream(header, retyped(rows, "path", WIDE)),
