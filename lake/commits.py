@@ -73,18 +73,41 @@ class Writer:
         self.settings = settings or LakeSettings()
         self._handles: dict[str, DeltaTable] = {}
         self._until: dict[str, float] = {}
+        self._known: dict[str, dict[str, int]] = {}
 
     def versions(self, table: str, nodes: Iterable[str]) -> dict[str, int]:
         """Return the last sequence that a table's commits carry for each node; 0 where none does."""
         with accessing("storage", "lake.open", self.tenant, table):
             handle = self._kept(table)
-        return {node: _version(handle, node) for node in nodes}
+        return {node: self._version(table, handle, node) for node in nodes}
 
-    def scan(self, table: str, first_day: date | None = None, last_day: date | None = None) -> pl.LazyFrame:
-        """Return a table as it is now, as `lake.reads.scan` does."""
+    def scan(
+        self, table: str, first_day: date | None = None, last_day: date | None = None, *, anew: bool = True
+    ) -> pl.LazyFrame:
+        """Return a table as it is now, as `lake.reads.scan` does; without `anew` as this writer looked at it last.
+
+        That is enough for what goes into the same table: a commit fails if another came since.
+        """
         with accessing("storage", "lake.read", self.tenant, span_of(table, first_day, last_day)):
-            handle = self._kept(table)
+            handle = self._kept(table, anew=anew)
         return frame_of(handle, self.tenant, table, (first_day, last_day), self.settings)
+
+    def may_hold(self, table: str, column: str, least: int, most: int) -> bool:
+        """Say whether any row's `column` may be from `least` to `most`, by the log's statistics, which cost little.
+
+        As this writer looked at the table last. True where a file's statistics do not tell.
+        """
+        with accessing("storage", "lake.open", self.tenant, table):
+            handle = self._kept(table, anew=False)
+        if handle is None:
+            return False
+        files = pa.table(handle.get_add_actions(flatten=True))
+        if not files.num_rows:
+            return False
+        if not {f"min.{column}", f"max.{column}"} <= set(files.schema.names):
+            return True
+        spans = zip(files[f"min.{column}"].to_pylist(), files[f"max.{column}"].to_pylist(), strict=True)
+        return any(low is None or high is None or (low <= most and least <= high) for low, high in spans)
 
     def append(
         self,
@@ -236,34 +259,48 @@ class Writer:
     def _admitted(
         self, table: str, versions: Mapping[str, int] | None, expected: Mapping[str, int] | None
     ) -> DeltaTable:
-        """Return a fresh handle through which this writer may write."""
+        """Return a handle through which this writer may write, as far as it has looked.
+
+        It is not renewed: what is written through it conflicts with what it missed, and the next is opened anew.
+        """
         require_fit_once("lake", self.settings)
         handle = self._take(table) or create_table(self.tenant, table, self.settings)
-        if (newest := _version(handle, LEASE)) > self.fence:
+        if (newest := self._version(table, handle, LEASE)) > self.fence:
             raise StaleLeaseError(f"{table}: fence {self.fence}, but {newest} has written")
         for node, sequence in (versions or {}).items():
-            stands = _version(handle, node)
+            stands = self._version(table, handle, node)
             if stands >= sequence or (expected is not None and stands != expected.get(node, 0)):
                 raise CommitConflictError(f"{table}: node {node} stands at {stands}, not where {sequence} follows")
         return handle
 
-    def _take(self, table: str) -> DeltaTable | None:
-        """Return a table as it is now, through a handle that nobody else has; None if nothing was ever written to it.
+    def _take(self, table: str, *, anew: bool = False) -> DeltaTable | None:
+        """Return a table through a handle that nobody else has; None if nothing was ever written to it.
 
-        A handle is kept from one use to the next, for a writer looks at each table again and again. One that missed a
-        commit does no harm: what is written through it conflicts with what it missed.
+        A handle is kept from one use to the next, for a writer looks at each table again and again; with `anew` it is
+        brought up to what the table is now.
         """
         kept, now = self._handles.pop(table, None), time.monotonic()
         if kept is not None and now < self._until[table]:
+            if not anew:
+                return kept
+            self._known.pop(table, None)
             return renew(kept)
+        self._known.pop(table, None)
         self._until[table] = now + _KEPT_S
         return silent_table(self.tenant, table, self.settings)
 
-    def _kept(self, table: str) -> DeltaTable | None:
-        handle = self._take(table)
+    def _kept(self, table: str, *, anew: bool = True) -> DeltaTable | None:
+        handle = self._take(table, anew=anew)
         if handle is not None:
             self._handles[table] = handle
         return handle
+
+    def _version(self, table: str, handle: DeltaTable | None, app_id: str) -> int:
+        """Return the last number that a table's commits carry for `app_id`, 0 where none does; asked once a handle."""
+        known = self._known.setdefault(table, {})
+        if handle is not None and app_id not in known:
+            known[app_id] = handle.transaction_version(app_id) or 0
+        return known.get(app_id, 0)
 
     def _write(self, handle: DeltaTable, table: str, act: _Act, versions: Mapping[str, int] | None) -> int:
         marks = [Transaction(LEASE, self.fence)]
@@ -273,6 +310,8 @@ class Writer:
             act(handle, CommitProperties(custom_metadata={_NAME: name}, app_transactions=marks))
             version = handle.version()
             self._handles[table] = handle
+            # Whatever else came between, of these numbers nobody else has written any: that would conflict.
+            self._known.setdefault(table, {}).update({mark.app_id: mark.version for mark in marks})
         except (DeltaError, OSError):
             # An answer that was lost: what delta-rs tried again met its own commit, or gave up not knowing.
             found = self._version_of(table, name, before)
@@ -306,10 +345,6 @@ def _actions(table: str, changes: Sequence[AddAction | RemoveAction]) -> _Act:
     return lambda handle, marks: handle.create_write_transaction(
         list(changes), "append", handle.schema(), partition, commit_properties=marks
     )
-
-
-def _version(handle: DeltaTable | None, app_id: str) -> int:
-    return (handle.transaction_version(app_id) if handle is not None else None) or 0
 
 
 def _settle(folder: Path, first: int, last: int) -> None:

@@ -25,6 +25,8 @@ def to_rows(frame: pl.DataFrame, name: str) -> pa.Table:
     schema = TABLES[name].schema
     if missing := set(schema.names) ^ set(frame.columns):
         raise ValueError(f"{name}: columns {sorted(missing)} are missing or too many")
+    if frame.is_empty() and dict(frame.schema) == dict(frame_schema(name)):
+        return schema.empty_table()
     rows = frame.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest())
     try:
         return rows.cast(schema)

@@ -135,26 +135,28 @@ class Segment:
             rows = rows.filter(pl.col("code").is_null())
         return rows.select("batch", "line", *(column.name for column in EVENTS))
 
-    def table(self) -> pa.Table:
+    def table(self, names: list[str] | None = None) -> pa.Table:
         """Return all its rows, refused lines among them, as they arrived: `batch`, `line`, `EVENTS` but for the day.
 
-        Texts are the dictionaries that they were staged as.
+        Texts are the dictionaries that they were staged as. `names` are the columns to read, all if not given.
 
         Raises:
             SegmentError: the bytes are damaged.
         """
-        there = [name for name in _LANDING if name not in self.absent]
+        wanted = _LANDING if names is None else names
+        # What is absent is told by the batch.
+        there = [name for name in _LANDING if name not in self.absent and (name in wanted or name == "batch")]
         try:
             texts = [name for name in _TEXTS if name not in self.absent]
             rows = pq.ParquetFile(pa.BufferReader(self.data), read_dictionary=texts).read(there)
-            if not self.absent:
+            if there == wanted:
                 return rows
             batch = rows["batch"].combine_chunks()
             columns = [
                 column(name, self.batches, self.constants, batch) if name in self.absent else rows[name]
-                for name in _LANDING
+                for name in wanted
             ]
-            return pa.table(columns, _LANDING)
+            return pa.table(columns, wanted)
         except (pa.ArrowException, OSError) as error:
             raise SegmentError(f"{self.tenant}/{self.node}/{self.seq}: rows cannot be read: {error}") from error
 

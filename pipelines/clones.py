@@ -34,10 +34,14 @@ def suspects(hosts: pl.DataFrame, batches: pl.DataFrame) -> list[str]:
 
     A restart makes a suspect too, but nearly every group of batches makes none: only suspects are looked at.
     """
-    heard = pl.concat([hosts.select("agent_id", "load_id"), _counted(batches).select("agent_id", "load_id")])
-    loads = heard.group_by("agent_id").agg(pl.col("load_id").n_unique())
-    named = loads.filter(pl.col("load_id") > 1)["agent_id"]
-    return sorted(set(named) & set(batches["agent_id"]))
+    known: dict[str, str] = dict(zip(hosts["agent_id"].to_list(), hosts["load_id"].to_list(), strict=True))
+    told = zip(*(batches[name].to_list() for name in ("agent_id", "load_id", "outcome", "final")), strict=True)
+    heard: dict[str, set[str]] = {}
+    for agent, load, outcome, final in told:
+        loads = heard.setdefault(agent, {known[agent]} if agent in known else set())
+        if outcome == "landed" and not final:
+            loads.add(load)
+    return sorted(agent for agent, loads in heard.items() if len(loads) > 1)
 
 
 def find_clones(batches: pl.DataFrame) -> list[Clone]:

@@ -13,6 +13,8 @@ def alarm_of_conflicts(db: Database, tenant: str, batches: pl.DataFrame) -> int:
 
     One that was sent again, or that a second run looks at, is the same conflict: agent, load, number and digest tell.
     """
+    if "conflict" not in batches["outcome"].to_list():
+        return 0
     apart = batches.filter(pl.col("outcome") == "conflict").sort("received_at", "node", "segment_seq")
     found = 0
     for agent, load, number, digest in apart.select("agent_id", "load_id", "batch_seq", "digest").iter_rows():

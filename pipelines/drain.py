@@ -16,7 +16,7 @@ from kaimon.base.clock import utc_now
 from kaimon.base.logs import get_logger
 from lake.settings import LakeSettings
 from lake.stores import Store, open_store
-from pipelines.landing.helpers import HelperError, Helpers
+from pipelines.landing.helpers import LANES, HelperError, Helpers
 from pipelines.landing.land import GROUP_ROWS, Landed, land_tenant, pending_tenants
 from pipelines.settings import PipelineSettings
 from pipelines.tenant_loop import Counts, Outcome
@@ -45,7 +45,8 @@ def drain(
     Tenants come from the hints that landing has not taken back yet, and every `landing_listing_s` from a full
     listing of the staging store. A tenant that fails is tried again after 10 s; its error never stops the others.
     Several land at once (`landing_at_once`), each under a lease of its own; a group's rows are shared out among them.
-    While `landing_crowd` tenants wait at a look, each of those at once has a process; else it is a thread of this one.
+    While `landing_crowd` tenants wait at a look, there are as many processes, which land two at once each; else those
+    at once are threads of this one.
     """
     store = open_store("staging", lake)
     told = _Told()
@@ -87,13 +88,13 @@ class _Hands:
         self, db: Database, holder: str, lake: LakeSettings, settings: PipelineSettings, should_stop: Callable[[], bool]
     ) -> None:
         at_once = settings.landing_at_once
-        group_rows = max(1, GROUP_ROWS // at_once)
-        self._here = partial(land_tenant, db, holder=holder, settings=lake, group_rows=group_rows)
-        self._helpers = Helpers(db, lake, holder, at_once, group_rows)
+        self._here = partial(land_tenant, db, holder=holder, settings=lake, group_rows=max(1, GROUP_ROWS // at_once))
+        self._helpers = Helpers(db, lake, holder, at_once, max(1, GROUP_ROWS // (at_once * LANES)))
         # Only the real clock tells the same time in other processes.
         self._crowd = settings.landing_crowd if at_once > 1 and db.clock is utc_now else None
         self._should_stop = should_stop
         self._threads = ThreadPoolExecutor(at_once, "landing")
+        self._waiting = ThreadPoolExecutor(at_once * LANES, "landing-crowd")
 
     def begin(self, tenants: Sequence[str], listing: bool) -> dict[Future[Landed], str]:
         """Begin to land these tenants, none of which is being landed."""
@@ -101,7 +102,8 @@ class _Hands:
         if not crowd:
             self._helpers.close()
         # Each in the caller's context: it says who acts.
-        return {self._threads.submit(copy_context().run, self._land, one, listing, crowd): one for one in tenants}
+        threads = self._waiting if crowd else self._threads
+        return {threads.submit(copy_context().run, self._land, one, listing, crowd): one for one in tenants}
 
     def _land(self, tenant: str, listing: bool, crowd: bool) -> Landed:
         if self._should_stop():
@@ -117,6 +119,7 @@ class _Hands:
     def __exit__(self, *_error: object) -> None:
         """Wait for what was begun."""
         self._threads.shutdown()
+        self._waiting.shutdown()
         self._helpers.close()
 
 

@@ -17,6 +17,7 @@ from tenancy.alarms import HOSTNAME_CHANGED, raise_alarm
 from tenancy.database import Database
 
 _SHOWN: Final = 16
+_CLAIM: Final = ("agent_id", "received_at", "load_id", "batch_seq", "outcome", "hostname", "claimed_hostname")
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,15 @@ def find_renames(hosts: pl.DataFrame, batches: pl.DataFrame) -> list[Rename]:
     What `hosts` knows of an agent comes first; before its first batch stands the name that it enrolled with. Batches
     that did not land say nothing.
     """
-    claims = (
-        batches.filter(pl.col("outcome") == "landed")
-        .join(hosts.select("agent_id", known="claimed_hostname"), on="agent_id", how="left")
-        .sort("agent_id", "received_at", "load_id", "batch_seq")
-        .with_columns(
-            before=pl.coalesce(pl.col("claimed_hostname").shift().over("agent_id"), "known", "hostname"),
-            after=pl.col("claimed_hostname"),
-        )
-        .filter(pl.col("before") != pl.col("after"))
-    )
-    wanted = claims.select("agent_id", "before", "after", "load_id", "batch_seq")
-    return [Rename(*row) for row in wanted.iter_rows()]
+    names: dict[str, str] = dict(zip(hosts["agent_id"].to_list(), hosts["claimed_hostname"].to_list(), strict=True))
+    found = []
+    for agent, _, load, number, outcome, hostname, claimed in sorted(batches.select(_CLAIM).iter_rows()):
+        if outcome == "landed":
+            before = names.get(agent, hostname)
+            names[agent] = claimed
+            if before != claimed:
+                found.append(Rename(agent, before, claimed, load, number))
+    return found
 
 
 def alarm_of_renames(db: Database, tenant: str, renames: Iterable[Rename]) -> list[str]:

@@ -38,9 +38,9 @@ class PipelineSettings(HomeSettings):
     landing_crowd: int = Field(
         default=500,
         ge=1,
-        description="Tenants that wait when a landing run looks, from which on each that lands at the same time has a "
-        "process of its own, which takes 200 MB and seconds to start; below it they are threads of the run. With "
-        "`KAIMON_LANDING_AT_ONCE=1` there are none.",
+        description="Tenants that wait when a landing run looks, from which on processes of their own land them: as "
+        "many as `KAIMON_LANDING_AT_ONCE` says, two tenants at once each; one takes 200 MB and seconds to start. "
+        "Below it they are threads of the run. With `KAIMON_LANDING_AT_ONCE=1` there are none.",
     )
     sensor_interval_s: int = Field(
         default=5, ge=1, description="Seconds between two looks of the sensor that starts landing runs."

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import case, delete, update
+from sqlalchemy import bindparam, case, delete, update
 
 from tenancy.database import Database
 from tenancy.metadata import insert_into, select_record
@@ -60,17 +61,22 @@ def staged_since(db: Database, moment: datetime) -> list[Hint]:
 
 def all_hints(db: Database, tenant_id: str | None = None) -> list[Hint]:
     """Return every hint, or every one of a tenant, by tenant and node."""
-    wanted = select_record(Hint, STAGED_HINTS)
-    if tenant_id is not None:
-        wanted = wanted.where(STAGED_HINTS.c.tenant_id == tenant_id)
     with db.reading() as session:
-        rows = session.execute(wanted.order_by(STAGED_HINTS.c.tenant_id, STAGED_HINTS.c.node))
+        rows = session.execute(_EVERY) if tenant_id is None else session.execute(_ITS_OWN, {"tenant": tenant_id})
         return [Hint(*row) for row in rows]
 
 
 def drop(db: Database, tenant_id: str, node: str, seq: int) -> None:
     """Forget a node's hint once everything up to `seq` has landed; one that is ahead of it stays, to wait from now."""
-    mine = (STAGED_HINTS.c.tenant_id == tenant_id, STAGED_HINTS.c.node == node)
     with db.transaction() as session:
-        session.execute(delete(STAGED_HINTS).where(*mine, STAGED_HINTS.c.seq <= seq))
-        session.execute(update(STAGED_HINTS).where(*mine).values(since=db.clock()))
+        gone = session.execute(_LANDED, {"tenant": tenant_id, "at": node, "upto": seq})
+        if not getattr(gone, "rowcount", 0):
+            session.execute(_AHEAD, {"tenant": tenant_id, "at": node, "now": db.clock()})
+
+
+# Made once: landing needs them for every few rows of a tenant.
+_EVERY: Final = select_record(Hint, STAGED_HINTS).order_by(STAGED_HINTS.c.tenant_id, STAGED_HINTS.c.node)
+_ITS_OWN: Final = _EVERY.where(STAGED_HINTS.c.tenant_id == bindparam("tenant"))
+_ONE: Final = (STAGED_HINTS.c.tenant_id == bindparam("tenant"), STAGED_HINTS.c.node == bindparam("at"))
+_LANDED: Final = delete(STAGED_HINTS).where(*_ONE, STAGED_HINTS.c.seq <= bindparam("upto"))
+_AHEAD: Final = update(STAGED_HINTS).where(*_ONE).values(since=bindparam("now"))

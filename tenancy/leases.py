@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from kaimon.base.logs import get_logger
 from tenancy.database import Database
@@ -72,24 +74,40 @@ def take(db: Database, session: Session, name: str, holder: str, ttl_s: float) -
     now = db.clock()
     expires_at = now + timedelta(seconds=ttl_s)
     fresh = {"holder": holder, "ttl_s": ttl_s, "expires_at": expires_at}
-    row = session.execute(select(LEASES).where(LEASES.c.name == name).with_for_update()).first()
+    row = session.execute(_LOCKED, {"lease": name}).first()
     if row is None:
-        taken = session.execute(
-            insert_into(LEASES, db.dialect)
-            .values(name=name, **fresh, fence=1)
-            .on_conflict_do_nothing()
-            .returning(LEASES.c.fence)
-        ).scalar()
+        taken = session.execute(_first(db.dialect), {"name": name, **fresh, "fence": 1}).scalar()
     elif _free(row, now):
         taken = session.execute(
-            update(LEASES)
-            .where(LEASES.c.name == name)
-            .values(**fresh, fence=LEASES.c.fence + 1)
-            .returning(LEASES.c.fence)
+            _NEXT, {"lease": name, **{f"new_{key}": value for key, value in fresh.items()}}
         ).scalar()
     else:
         taken = None
     return None if taken is None else Lease(name, holder, int(taken), expires_at, ttl_s)
+
+
+# Made once: landing takes, renews and gives back a lease for every few rows of a tenant.
+_MINE: Final = (LEASES.c.name == bindparam("lease"), LEASES.c.fence == bindparam("number"))
+_LOCKED: Final = select(LEASES).where(LEASES.c.name == bindparam("lease")).with_for_update()
+_NEXT: Final = (
+    update(LEASES)
+    .where(LEASES.c.name == bindparam("lease"))
+    .values({name: bindparam(f"new_{name}") for name in ("holder", "ttl_s", "expires_at")})
+    .values(fence=LEASES.c.fence + 1)
+    .returning(LEASES.c.fence)
+)
+_PROLONGED: Final = (
+    update(LEASES)
+    .where(*_MINE, LEASES.c.holder.is_not(None))
+    .values(expires_at=bindparam("until"))
+    .returning(LEASES.c.fence)
+)
+_RELEASED: Final = update(LEASES).where(*_MINE).values(holder=None, expires_at=bindparam("until"))
+
+
+@cache
+def _first(dialect: str) -> ReturningInsert[int]:
+    return insert_into(LEASES, dialect).on_conflict_do_nothing().returning(LEASES.c.fence)
 
 
 def holder_of(db: Database, name: str) -> str | None:
@@ -116,17 +134,15 @@ def renew(db: Database, lease: Lease) -> bool:
     An expired lease that nobody took may be renewed: its fence is still the greatest.
     """
     with db.transaction() as session:
-        mine = (LEASES.c.name == lease.name, LEASES.c.fence == lease.fence, LEASES.c.holder.is_not(None))
-        expires_at = db.clock() + timedelta(seconds=lease.ttl_s)
-        prolonged = update(LEASES).where(*mine).values(expires_at=expires_at).returning(LEASES.c.fence)
-        return session.execute(prolonged).first() is not None
+        until = db.clock() + timedelta(seconds=lease.ttl_s)
+        mine = {"lease": lease.name, "number": lease.fence, "until": until}
+        return session.execute(_PROLONGED, mine).first() is not None
 
 
 def release(db: Database, lease: Lease) -> None:
     """Give a lease back; nothing happens if it is no longer ours. Its fence is remembered for ever."""
     with db.transaction() as session:
-        mine = (LEASES.c.name == lease.name, LEASES.c.fence == lease.fence)
-        session.execute(update(LEASES).where(*mine).values(holder=None, expires_at=db.clock()))
+        session.execute(_RELEASED, {"lease": lease.name, "number": lease.fence, "until": db.clock()})
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import case
+from sqlalchemy import Insert, case
 
 from tenancy.database import Database
 from tenancy.hints import all_hints
@@ -40,17 +41,21 @@ def note_landed(
     """
     day, lines = quarantined or (None, 0)
     row = Watermark(tenant_id, received_at, db.clock(), day, lines)
-    new = insert_into(WATERMARKS, db.dialect).values(**vars(row))
-    known = WATERMARKS.c.received_at
-    change = {
-        "received_at": case((known > new.excluded.received_at, known), else_=new.excluded.received_at),
-        "landed_at": row.landed_at,
-    }
-    if quarantined is not None:
-        change |= {"quarantine_day": day, "quarantined": lines}
-    upsert = new.on_conflict_do_update(index_elements=[WATERMARKS.c.tenant_id], set_=change)
     with db.transaction() as session:
-        session.execute(upsert)
+        session.execute(_noting(db.dialect, quarantined is not None), vars(row))
+
+
+@cache
+def _noting(dialect: str, with_quarantined: bool) -> Insert:
+    new = insert_into(WATERMARKS, dialect)
+    known = WATERMARKS.c.received_at
+    change: dict[str, Any] = {
+        "received_at": case((known > new.excluded.received_at, known), else_=new.excluded.received_at),
+        "landed_at": new.excluded.landed_at,
+    }
+    if with_quarantined:
+        change |= {"quarantine_day": new.excluded.quarantine_day, "quarantined": new.excluded.quarantined}
+    return new.on_conflict_do_update(index_elements=[WATERMARKS.c.tenant_id], set_=change)
 
 
 def watermark_of(db: Database, tenant_id: str) -> Watermark | None:

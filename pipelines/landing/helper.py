@@ -1,11 +1,13 @@
-"""One of a draining run's processes: `python -m pipelines.landing.helper <descriptor of its end of the pipe>`."""
+"""One of a draining run's processes: `main` with the descriptors of its ends of the pipes, one a tenant at once."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from contextvars import copy_context
 from functools import partial
 from multiprocessing.connection import Connection
 
@@ -18,20 +20,29 @@ from tenancy.alarms import alarm_of_lost_access
 from tenancy.database import Database, open_database
 
 
-def serve(pipe: Connection) -> None:
-    """Land tenant after tenant until the pipe's other end closes: that is also how the end of a killed run is seen.
+def serve(pipes: Sequence[Connection]) -> None:
+    """Land tenant after tenant for each pipe until its other end closes: so is the end of a killed run seen, too.
 
     Raises:
-        EOFError: it closed.
-        OSError: it closed before it had the answer.
+        EOFError: they closed before anything was asked.
+        OSError: the same.
     """
-    post: Post = pipe.recv()
+    post: Post = pipes[0].recv()
     with ExitStack() as stack:
         db = open_database(post.tenancy)
         stack.callback(db.close)
         if post.reports:
             stack.enter_context(access_log("pipelines", post.lake, partial(alarm_of_lost_access, db)))
         stack.enter_context(acting_as(post.who))
+        threads = stack.enter_context(ThreadPoolExecutor(len(pipes), "landing"))
+        # Each in this context: it says who acts.
+        done = [threads.submit(copy_context().run, _errands, db, post, pipe) for pipe in pipes]
+        for lane in done:
+            lane.result()
+
+
+def _errands(db: Database, post: Post, pipe: Connection) -> None:
+    with pipe, suppress(EOFError, OSError):
         while True:
             errand: Errand = pipe.recv()
             # Nothing is sent before the answer: whatever can be read until then is the end.
@@ -48,9 +59,10 @@ def _landed(db: Database, post: Post, errand: Errand, should_stop: Callable[[], 
         return type(error).__name__
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve until nobody asks any more."""
     configure_logs("pipelines")
     # Ctrl-C reaches all processes of a terminal; the run decides when this one has done enough.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with Connection(int(sys.argv[1])) as end, suppress(EOFError, OSError):
-        serve(end)
+    with suppress(EOFError, OSError):
+        serve([Connection(int(number)) for number in sys.argv[1:]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -71,11 +72,13 @@ class Landed:
 
     def add(self, done: Plan) -> None:
         """Count a committed group."""
-        told = dict(done.batches.group_by("outcome").len().iter_rows())
-        self.segments += done.batches.select("node", "segment_seq").n_unique()
-        self.batches += told.get("landed", 0)
-        self.duplicates += told.get("duplicate", 0)
-        self.conflicts += told.get("conflict", 0)
+        told = Counter(done.batches["outcome"].to_list())
+        self.segments += len(
+            set(zip(done.batches["node"].to_list(), done.batches["segment_seq"].to_list(), strict=True))
+        )
+        self.batches += told["landed"]
+        self.duplicates += told["duplicate"]
+        self.conflicts += told["conflict"]
         self.rows += done.rows
         self.quarantined += done.quarantine.height
         self.days |= done.touched
@@ -195,7 +198,10 @@ class _Landing:
 
     def _plan(self, group: list[Segment]) -> Plan:
         records = [record for segment in group for record in segment.batches]
-        known = landed_digests(self.writer.scan("batches"), records)
+        numbers = [record.batch_seq for record in records]
+        # A batch's number is nearly always greater than any that has landed: then no file need be opened.
+        seen = bool(numbers) and self.writer.may_hold("batches", "batch_seq", min(numbers), max(numbers))
+        known = landed_digests(self.writer.scan("batches", anew=False), records) if seen else {}
         return plan(group, known, self.db.clock())
 
     def _commit(self, todo: Plan, before: Mapping[str, int], *tables: str) -> None:
@@ -213,8 +219,10 @@ class _Landing:
                 self.writer.append_files(table, self._files(todo), todo.targets, before)
             else:
                 self.writer.append(table, frames[table], todo.targets, before)
+        told = set(todo.batches["outcome"].to_list())
         for outcome, level in (("duplicate", "info"), ("conflict", "error")):
-            _tell(self.tenant, todo.batches.filter(pl.col("outcome") == outcome), f"batch_{outcome}", level)
+            if outcome in told:
+                _tell(self.tenant, todo.batches.filter(pl.col("outcome") == outcome), f"batch_{outcome}", level)
         self.landed.add(todo)
 
     def _files(self, todo: Plan) -> list[DataFile]:
@@ -239,7 +247,7 @@ class _Landing:
         mark_open(self.db, self.tenant, days)
         self.landed.days |= days
         alarm_of_conflicts(self.db, self.tenant, batches)
-        known = self.writer.scan("hosts").collect()
+        known = self.writer.scan("hosts", anew=False).collect()
         self._look_for_clones(known, batches)
         self.landed.renamed |= set(alarm_of_renames(self.db, self.tenant, find_renames(known, batches)))
         self._hold()

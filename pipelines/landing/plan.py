@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kaimon.base.escape import escape
 from lake.frames import frame_schema
@@ -16,12 +19,15 @@ from lake.quarantined import REPLAYED
 from lake.schema import EVENTS
 from lake.segments import Segment
 from pipelines.landing.ledger import Identity, Outcome, ledger_rows, outcomes
-from pipelines.landing.rules import AHEAD, BEHIND, judge
+from pipelines.landing.rules import AHEAD, BEHIND, RULED, all_hold, judge
 
 _LINE: Final = tuple(column for column in EVENTS if column.source == "event")
 _BATCH: Final = ["agent_id", "load_id", "batch_seq"]
 _PLACE: Final = ["batch", "line"]
 _QUARANTINE: Final = frame_schema("quarantine")
+_NOTHING: Final = pl.DataFrame(schema=_QUARANTINE)
+_BROUGHT: Final = {"agent_id": pl.String, "load_id": pl.String, "batch_seq": pl.Int64, "len": pl.UInt32}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _KEPT: Final[tuple[Outcome, ...]] = ("landed", "replayed")
 _LEFT: Final = "has left quarantine"
 _CONFLICT: Final = "another batch of this number, with other contents, has landed"
@@ -81,17 +87,19 @@ class Plan:
         """Rows of `events`."""
         return sum(day.rows for day in self.days.values())
 
-    @property
+    @cached_property
     def touched(self) -> set[date]:
         """The UTC days that this touches: of its events, and of its landed batches' cutting and arrival."""
-        landed = self.batches.filter(pl.col("outcome").is_in(_KEPT))
-        return set(self.days) | batch_days(landed)
+        outcomes_ = self.batches["outcome"].to_list()
+        kept = self.batches if set(outcomes_) <= set(_KEPT) else self.batches.filter(pl.col("outcome").is_in(_KEPT))
+        return set(self.days) | batch_days(kept)
 
 
 def batch_days(batches: pl.DataFrame) -> set[date]:
     """Return the days on which these batches arrived, and those on which they were cut if their clock is credible."""
-    cut = batches.filter(pl.col("sent_at").is_between(pl.col("received_at") - BEHIND, pl.col("received_at") + AHEAD))
-    return set(cut["sent_at"].dt.date().to_list()) | set(batches["received_day"].to_list())
+    cut = zip(batches["sent_at"].to_list(), batches["received_at"].to_list(), strict=True)
+    credible = {sent.date() for sent, received in cut if sent and received - BEHIND <= sent <= received + AHEAD}
+    return credible | set(batches["received_day"].to_list())
 
 
 def plan(segments: Sequence[Segment], known: Mapping[Identity, str], landed_at: datetime) -> Plan:
@@ -107,33 +115,70 @@ def plan(segments: Sequence[Segment], known: Mapping[Identity, str], landed_at: 
     counts = {
         (segment.node, segment.seq, index): count
         for segment, part in zip(segments, sorted_out, strict=True)
-        for index, count in part.bad.group_by("batch").len().iter_rows()
+        for index, count in part.bad.items()
     }
+    brought = Counter[Identity]()
+    for part in sorted_out:
+        brought.update(part.brought)
     return Plan(
         {segment.node: segment.seq for segment in segments},
         _by_day(sorted_out),
-        pl.concat([part.by_batch for part in sorted_out]).group_by(_BATCH).agg(pl.col("len").sum()).sort(_BATCH),
-        pl.concat([pl.DataFrame(schema=_QUARANTINE), *(part.quarantine for part in sorted_out)]),
+        pl.DataFrame([(*who, rows) for who, rows in sorted(brought.items())], schema=_BROUGHT, orient="row"),
+        pl.concat([_NOTHING, *(part.quarantine for part in sorted_out if part.quarantine is not _NOTHING)]),
         ledger_rows(segments, verdicts, counts, landed_at),
     )
 
 
 @dataclass(frozen=True)
 class _SortedOut:
-    """What becomes of a segment's rows: `told` a row a day (`event_day`, `rows`, `first`, `last`).
+    """What becomes of a segment's rows: `told` by day (rows, first and last of their times).
 
-    `kept` are the rows that land (`batch`, `line`, `event_day`), None if all do and are of one day.
+    `kept` are the rows that land (`batch`, `line`, `event_day`), None if all do and are of one day. `brought` are the
+    rows that each landed batch has there, `bad` those of each (by index) that do not land.
     """
 
     segment: Segment
     kept: pl.DataFrame | None
-    told: pl.DataFrame
-    by_batch: pl.DataFrame
-    bad: pl.DataFrame
+    told: dict[date, tuple[int, datetime, datetime]]
+    brought: dict[Identity, int]
+    bad: dict[int, int]
     quarantine: pl.DataFrame
 
 
 def _sort_out(segment: Segment, verdict: Sequence[Outcome]) -> _SortedOut:
+    return _as_they_are(segment, verdict) or _one_by_one(segment, verdict)
+
+
+def _as_they_are(segment: Segment, verdict: Sequence[Outcome]) -> _SortedOut | None:
+    """Return what becomes of rows that all land, on one day; None if these may be others.
+
+    Most are such. That no row is another is seen by the range of their times, without judging each.
+    """
+    records = segment.batches
+    if not segment.height or set(verdict) != {"landed"} or any(record.rejected for record in records):
+        return None
+    rows = segment.table(["batch", *RULED])
+    arrived = [_moment(record.received_at) for record in records]
+    times: Any = rows["time"]
+    if times.null_count or not all_hold(rows, min(arrived), max(arrived)):
+        return None
+    ends: Any = pc.min_max(times)
+    first, last = (_moment(end.value) for end in ends.values())
+    counts: Any = pc.value_counts(rows["batch"])
+    counted = [(one["values"], one["counts"]) for one in counts.to_pylist()]
+    if first.date() != last.date() or any(index not in range(len(records)) for index, _ in counted):
+        return None
+    brought = Counter[Identity]()
+    for index, count in counted:
+        brought[records[index].identity] += count
+    return _SortedOut(segment, None, {first.date(): (rows.num_rows, first, last)}, brought, {}, _NOTHING)
+
+
+def _moment(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _one_by_one(segment: Segment, verdict: Sequence[Outcome]) -> _SortedOut:
     """Look at a segment's rows by the few columns that decide; the others stay packed."""
     marks = _judged(segment, verdict).select("batch", "line", "time", "event_day", "code", "detail").collect()
     good, bad = marks.filter(pl.col("code").is_null()), marks.filter(pl.col("code").is_not_null())
@@ -143,14 +188,21 @@ def _sort_out(segment: Segment, verdict: Sequence[Outcome]) -> _SortedOut:
     whole = segment.scan().join(anew, on=["batch", "line"], how="inner", maintain_order="left")
     refused = _refused(segment, verdict)
     some = bad.height or refused.height
-    quarantine = _quarantine(segment, whole.collect(), refused) if some else pl.DataFrame(schema=_QUARANTINE)
+    quarantine = _quarantine(segment, whole.collect(), refused) if some else _NOTHING
     if "replayed" in verdict:
         quarantine = pl.concat([quarantine, _marks(segment, good.filter(_of(verdict, "replayed")))])
     brought = good.filter(_of(verdict, "landed")).group_by("batch").len()
     by_batch = brought.join(_identities(segment), on="batch").select(*_BATCH, "len")
     whole_day = good.height == segment.height and told.height == 1
     kept = None if whole_day else good.select(*_PLACE, "event_day")
-    return _SortedOut(segment, kept, told.sort("event_day"), by_batch, bad, quarantine)
+    return _SortedOut(
+        segment,
+        kept,
+        {day: (rows, first, last) for day, rows, first, last in told.iter_rows()},
+        {(agent, load, number): rows for agent, load, number, rows in by_batch.iter_rows()},
+        dict(bad.group_by("batch").len().iter_rows()),
+        quarantine,
+    )
 
 
 def _forgetful(rows: pa.Table) -> pa.Table:
@@ -170,16 +222,15 @@ def landing_rows(segment: Segment, verdict: Sequence[Outcome]) -> pl.LazyFrame:
 
 def _by_day(parts: Sequence[_SortedOut]) -> dict[date, Day]:
     """Return the kept rows by day; only segments that hold rows of a day are read for it."""
-    told = pl.concat([part.told for part in parts])
-    ranges = told.group_by("event_day").agg(pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max())
     days = {}
-    for day, rows, first, last in ranges.sort("event_day").iter_rows():
+    for day in sorted({day for part in parts for day in part.told}):
+        there = [part for part in parts if day in part.told]
+        rows, first, last = zip(*(part.told[day] for part in there), strict=True)
         sources = [
             _Source(part.segment, None if part.kept is None else part.kept.filter(pl.col("event_day") == day))
-            for part in parts
-            if day in part.told["event_day"]
+            for part in there
         ]
-        days[day] = Day(rows, first, last, sources)
+        days[day] = Day(sum(rows), min(first), max(last), sources)
     return days
 
 

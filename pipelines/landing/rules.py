@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kaimon.base.clock import to_micros
 
 AHEAD: Final = timedelta(minutes=10)
 BEHIND: Final = timedelta(days=7)
@@ -28,8 +32,30 @@ _RULES: Final = (
 )
 
 
-RULED: Final = ("time", "last_time", "process_start", "received_at")
-"""The columns that the rules look at."""
+RULED: Final = ("time", "last_time", "process_start")
+"""The columns that the rules look at, beside a row's arrival."""
+
+
+def all_hold(rows: pa.Table, first: datetime, last: datetime) -> bool:
+    """Say whether no row breaks a rule, whichever of the arrivals from `first` to `last` is its own.
+
+    True for nearly every segment, at a hundredth of what judging each row costs; False says nothing.
+    """
+    latest = to_micros(first + AHEAD)
+    spans = {name: _span(rows[name]) for name in RULED}
+    if any(most > latest for _, most in spans.values()):
+        return False
+    if spans["time"][0] < to_micros(last - BEHIND) or spans["process_start"][0] < to_micros(_EPOCH):
+        return False
+    in_order: Any = pc.greater_equal(rows["last_time"], rows["time"])
+    return pc.all(in_order, min_count=0).as_py() is True
+
+
+def _span(column: Any) -> tuple[float, float]:
+    """Return the least and the greatest of a column's times (µs since 1970), no time at all if it has none."""
+    ends: Any = pc.min_max(column)
+    least, most = ends.values()
+    return (least.value, most.value) if least.is_valid else (float("inf"), float("-inf"))
 
 
 def judge(events: pl.LazyFrame) -> pl.LazyFrame:

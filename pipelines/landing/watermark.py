@@ -31,6 +31,6 @@ def quarantined(tenant: str, day: date, settings: LakeSettings) -> int:
 
 
 def _newest_day(batches: pl.DataFrame) -> date | None:
-    bad = batches.filter((pl.col("outcome") == "landed") & (pl.col("rejected") + pl.col("quarantined") > 0))
-    newest = bad["received_day"].max()
-    return newest if isinstance(newest, date) else None
+    names = ("received_day", "outcome", "rejected", "quarantined")
+    told = zip(*(batches[name].to_list() for name in names), strict=True)
+    return max((day for day, outcome, *bad in told if outcome == "landed" and sum(bad)), default=None)

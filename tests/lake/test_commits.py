@@ -292,3 +292,15 @@ def test_a_commit_that_returned_is_durable_its_files_before_its_log(
     (added,) = set(folder.rglob("*.parquet")) - before
     assert synced[:2] == [added, folder / "_delta_log" / f"{version:020d}.json"]
     assert set(synced[2:]) == {folder, added.parent, folder / "_delta_log"}
+
+
+def test_statistics_tell_where_a_number_cannot_be_and_never_hide_where_it_is(settings: LakeSettings) -> None:
+    writer, moment = Writer("acme", 1, settings), datetime(2026, 1, 1, tzinfo=UTC)
+    assert not writer.may_hold("acts", "seq", 1, 9), "there is no table"
+    for numbers in ((4, 7), (9,)):
+        acts = [(number, moment, "a", "b", "c", "{}", "d", moment.date()) for number in numbers]
+        writer.append("acts", pl.DataFrame(acts, schema=frame_schema("acts"), orient="row"))
+    asked = ((1, 3), (3, 4), (5, 6), (7, 9), (8, 8), (9, 12), (10, 12))
+    told = {span: writer.may_hold("acts", "seq", *span) for span in asked}
+    assert [span for span, may in told.items() if not may] == [(1, 3), (8, 8), (10, 12)]
+    assert writer.may_hold("acts", "digest", 5, 5), "a column without statistics may hold anything"

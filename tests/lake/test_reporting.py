@@ -164,6 +164,10 @@ CASES: dict[str, tuple[Callable[[LakeSettings], object], str]] = {
     "lake.commits.Writer.fence_off": (lambda s: Writer("acme", 1, s).fence_off("events"), "lake.fence"),
     "lake.commits.Writer.versions": (lambda s: Writer("acme", 1, s).versions("events", ["n"]), "lake.open"),
     "lake.commits.Writer.scan": (lambda s: Writer("acme", 1, s).scan("events"), "lake.read"),
+    "lake.commits.Writer.may_hold": (
+        lambda s: Writer("acme", 1, s).may_hold("batches", "batch_seq", 1, 1),
+        "lake.open",
+    ),
     "lake.commits.Writer.append": (
         lambda s: Writer("acme", 1, s).append("deliveries", pl.DataFrame(schema=frame_schema("deliveries"))),
         "lake.append",
