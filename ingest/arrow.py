@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.body import malformed, too_large
+from ingest.plain import reader
 from kaimon.base.problems import Problem
 from lake.schema import EVENT_LINE
 
@@ -40,7 +41,8 @@ def read_stream(data: bytes, most_rows: int) -> tuple[bytes, list[pa.RecordBatch
         raise malformed("the Arrow stream has no end")
     try:
         source = pa.py_buffer(data)
-        dictionaries, batches = _messages(source)
+        compiled = reader()
+        dictionaries, batches = (compiled and compiled.look_through(data)) or look_through(source)
         stream: Any = pa.ipc.open_stream(source)
         header = _header(stream.schema)
         coded, texts = _check_schema(stream.schema)
@@ -136,10 +138,15 @@ def _check_schema(schema: pa.Schema) -> tuple[int, int]:
     return coded, texts
 
 
-def _messages(source: Any) -> tuple[int, int]:
-    """Look through a stream's messages without their contents; return how many dictionaries and batches there are."""
-    reader = pa.BufferReader(source)
-    messages = pa.ipc.MessageReader.open_stream(reader)
+def look_through(source: Any) -> tuple[int, int]:
+    """Look through a stream's messages without their contents; return how many dictionaries and batches there are.
+
+    Raises:
+        Problem: 400 malformed_body.
+        pa.ArrowException, OSError, StopIteration, struct.error, IndexError: as much.
+    """
+    given = pa.BufferReader(source)
+    messages = pa.ipc.MessageReader.open_stream(given)
     if messages.read_next_message().type != "schema":
         raise malformed("an Arrow stream begins with its schema")
     known: set[int] = set()
@@ -161,7 +168,7 @@ def _messages(source: Any) -> tuple[int, int]:
         # Compressed buffers would grow past every limit behind our back.
         if _field(metadata, place, _BATCH_COMPRESSION) is not None:
             raise malformed("compressed buffers: the body is what is compressed")
-    if reader.tell() != source.size:
+    if given.tell() != source.size:
         raise malformed("data after the Arrow stream")
     return len(known), batches
 

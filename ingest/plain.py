@@ -23,7 +23,8 @@ from lake.segments import CODED_ROWS, ROWS
 
 _LIBRARY: Final = Path(__file__).parents[1] / "build" / "plain.so"
 _SOURCES: Final = [
-    Path(__file__).with_name(name) for name in ("plain.h", "plain_columns.c", "plain_lines.c", "plain_vouch.c")
+    Path(__file__).with_name(name)
+    for name in ("plain.h", "plain_columns.c", "plain_lines.c", "plain_stream.c", "plain_vouch.c")
 ]
 _LEAST_LINE: Final = sum(len(column.name) + 5 for column in LINE_COLUMNS if not column.nullable)
 """Bytes that a good line has at least: each key that must be there, its quotes and colon, a value and what follows."""
@@ -113,6 +114,8 @@ class Reader:
         self._read_lines, self._vouch = code.read_lines, code.vouch
         self._count_lines = code.count_lines
         self._count_lines.argtypes, self._count_lines.restype = (c_char_p, c_int64), c_int64
+        self._look_through = code.look_through
+        self._look_through.argtypes, self._look_through.restype = (c_char_p, c_int64, *[POINTER(c_int64)] * 2), c_int
         self._read_lines.argtypes = (
             POINTER(_Rules), c_char_p, *[c_int64] * 5, c_char_p, POINTER(_ArrowArray), POINTER(_Told),
         )  # fmt: skip
@@ -150,6 +153,16 @@ class Reader:
         if failed:
             raise MemoryError
         return pa.RecordBatch._import_from_c(ctypes.addressof(rows), ROWS), plain.raw[:count], told.sums()  # noqa: SLF001
+
+    def look_through(self, stream: bytes) -> tuple[int, int] | None:
+        """Return how many dictionaries and record batches an Arrow stream has; None if it may not be plain.
+
+        A plain one has its schema, dictionaries of their own ids that none adds to, and at most 1,000 record batches,
+        in that order, nothing compressed, and nothing behind its end. What they hold is not looked at.
+        """
+        dictionaries, batches = c_int64(), c_int64()
+        plain = self._look_through(stream, len(stream), byref(dictionaries), byref(batches))
+        return (dictionaries.value, batches.value) if plain else None
 
     def vouch(
         self, rows: pa.RecordBatch, longest: int, first_line: int = 0, most_bytes: int = _MOST_BYTES

@@ -100,11 +100,32 @@ static uint32_t index_of(const struct ArrowArray *column, int64_t width, int64_t
 			    ((const uint32_t *)indices)[row];
 }
 
+/* The bits that indices have, those below nulls among them. */
+static uint32_t bits_of_indices(const struct ArrowArray *column, int64_t width, int64_t length)
+{
+	uint32_t bits = 0;
+
+	/* A loop a width, so that each is one of many values at once. */
+	if (width == 1)
+		for (int64_t row = 0; row < length; row++)
+			bits |= (uint32_t)((const int8_t *)column->buffers[1])[column->offset + row];
+	else if (width == 2)
+		for (int64_t row = 0; row < length; row++)
+			bits |= (uint32_t)((const int16_t *)column->buffers[1])[column->offset + row];
+	else
+		for (int64_t row = 0; row < length; row++)
+			bits |= ((const uint32_t *)column->buffers[1])[column->offset + row];
+	return bits;
+}
+
 /* Says whether indices, those below nulls among them, are all of a dictionary. */
 static int indices_are_sound(const struct ArrowArray *column, int64_t width, int64_t length)
 {
 	uint32_t most = 0;
 
+	/* None is larger than the bits of all together, and where these are few nobody need look at each. */
+	if ((int64_t)bits_of_indices(column, width, length) < column->dictionary->length)
+		return 1;
 	for (int64_t row = 0; row < length; row++) {
 		uint32_t index = index_of(column, width, row);
 
@@ -130,14 +151,21 @@ static int64_t spelt_out(const struct ArrowArray *column, int64_t width, int64_t
 static int numbers_are_plain(const struct column *rule, const struct ArrowArray *column, int64_t length)
 {
 	const uint8_t *valid = column->buffers[0];
-	int64_t outside = 0;
+	int outside = 0;
 
 	/* What stands below a null may be anything; as a rule it is in range as well, and nobody need ask. */
-	for (int64_t place = column->offset; place < column->offset + length; place++) {
-		int64_t value = rule->kind == INT32 ? ((const int32_t *)column->buffers[1])[place] :
-						      ((const int64_t *)column->buffers[1])[place];
+	if (rule->kind == INT32) {
+		const int32_t *values = (const int32_t *)column->buffers[1] + column->offset;
+		uint32_t span = (uint32_t)(rule->most - rule->least);
 
-		outside |= (value < rule->least) | (value > rule->most);
+		for (int64_t row = 0; row < length; row++)
+			outside |= (uint32_t)values[row] - (uint32_t)rule->least > span;
+	} else {
+		const int64_t *values = (const int64_t *)column->buffers[1] + column->offset;
+		uint64_t span = (uint64_t)rule->most - (uint64_t)rule->least;
+
+		for (int64_t row = 0; row < length; row++)
+			outside |= (uint64_t)values[row] - (uint64_t)rule->least > span;
 	}
 	for (int64_t row = 0; row < length && outside; row++) {
 		int64_t place = column->offset + row;
@@ -156,7 +184,9 @@ static int64_t nulls_of(const struct ArrowArray *column, int64_t length)
 	const uint8_t *valid = column->buffers[0];
 	int64_t nulls = 0;
 
-	for (int64_t row = 0; row < length && valid != NULL; row++)
+	if (valid == NULL)
+		return column->null_count <= 0 ? 0 : -1;
+	for (int64_t row = 0; row < length; row++)
 		nulls += !is_valid(valid, column->offset + row);
 	return column->null_count < 0 || column->null_count == nulls ? nulls : -1;
 }
@@ -168,21 +198,20 @@ static void sum_up(const struct rules *rules, const struct given *given, int64_t
 	const int64_t *time = (const int64_t *)times->buffers[1] + times->offset;
 	const int64_t *count = (const int64_t *)counts->buffers[1] + counts->offset;
 
+	int64_t first = time[0], last = time[0], occurrences = 0;
+
 	for (int64_t row = 0; row < length; row++) {
-		int64_t last = time[row];
-
-		if (ends != NULL && is_valid(ends->buffers[0], ends->offset + row)) {
-			int64_t end = ((const int64_t *)ends->buffers[1])[ends->offset + row];
-
-			last = end > last ? end : last;
-		}
-		if (told->rows == 0 || time[row] < told->first)
-			told->first = time[row];
-		if (told->rows == 0 || last > told->last)
-			told->last = last;
-		told->rows++;
-		told->occurrences += count[row];
+		first = time[row] < first ? time[row] : first;
+		last = time[row] > last ? time[row] : last;
+		occurrences += count[row];
 	}
+	for (int64_t row = 0; row < length && ends != NULL; row++) {
+		int64_t end = ((const int64_t *)ends->buffers[1])[ends->offset + row];
+
+		if (end > last && is_valid(ends->buffers[0], ends->offset + row))
+			last = end;
+	}
+	*told = (struct told){ length, first, last, occurrences };
 }
 
 /* Makes a column whose indices have 32 bits of one whose have fewer, and takes its dictionary. */
@@ -196,8 +225,12 @@ static int make_wider(struct ArrowArray *column, struct ArrowArray *from, int64_
 
 	if ((there != NULL && valid == NULL) || indices == NULL || dictionary == NULL)
 		goto failed;
-	for (int64_t row = 0; row < length; row++)
-		indices[row] = index_of(from, width, row);
+	if (width == 1)
+		for (int64_t row = 0; row < length; row++)
+			indices[row] = (uint32_t)((const int8_t *)from->buffers[1])[from->offset + row];
+	else
+		for (int64_t row = 0; row < length; row++)
+			indices[row] = (uint32_t)((const int16_t *)from->buffers[1])[from->offset + row];
 	for (int64_t row = 0; row < length && there != NULL; row++) {
 		int is = is_valid(there, from->offset + row);
 

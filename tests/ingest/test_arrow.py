@@ -15,7 +15,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest import arrow, lines
 from ingest.batch import ARROW, Arrived, Batch, read_batch
+from ingest.plain import reader
 from ingest.settings import IngestSettings
 from kaimon.base.problems import Problem
 from lake.schema import EVENT_LINE
@@ -181,6 +183,7 @@ def retyped(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
 
 
 INT32 = pa.int32()
+TEXTS = [field.name for field in EVENT_LINE if field.type == pa.string()]
 LONG, WIDE = pa.dictionary(pa.int32(), pa.large_string()), pa.dictionary(pa.int64(), pa.string())
 ORDERED = pa.dictionary(pa.int32(), pa.string(), ordered=True)
 
@@ -260,6 +263,31 @@ BAD: dict[str, Callable[[Any, pa.Table], bytes]] = {
 def test_what_is_not_such_a_stream_is_refused(wire: ModuleType, host: Any, name: str) -> None:
     problem = refusal(BAD[name](host.header(), table_of(wire.event(0))))
     assert (problem.status, problem.code) == (400, "malformed_body")
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if "dictionar" in name or "compressed" in name])
+def test_what_code_does_not_see_through_is_seen_without_it(
+    wire: ModuleType, host: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrow, "reader", lambda: None)
+    monkeypatch.setattr(lines, "reader", lambda: None)
+    assert refusal(BAD[name](host.header(), table_of(wire.event(0)))).code == "malformed_body"
+
+
+@pytest.mark.skipif(reader() is None, reason="script/build-reader found no C compiler")
+def test_a_plain_stream_is_seen_through(wire: ModuleType, host: Any) -> None:
+    rows, compiled = table_of(wire.event(0)), reader()
+    assert compiled is not None
+    parts = pa.concat_tables([rows, rows])
+    for table, batches in ((rows, 1), (parts, 2), (rows.slice(0, 0), 0)):
+        assert compiled.look_through(stream(host.header(), table)) == (0, batches)
+    assert compiled.look_through(stream(host.header(), coded(rows))) == (len(TEXTS), 1)
+    for name in (
+        "nothing", "no end", "something behind it", "cut short", "compressed buffers", "compressed dictionaries",
+        "a dictionary in another's place", "a dictionary that adds to one", "a dictionary twice",
+        "a dictionary behind the rows",
+    ):  # fmt: skip
+        assert compiled.look_through(BAD[name](host.header(), rows)) is None, name
 
 
 def test_the_header_is_checked_as_ever(wire: ModuleType, host: Any) -> None:
