@@ -1,6 +1,6 @@
-"""How fast landing is, beside the least that any landing has to do; what sealing costs and what it gives.
+"""How fast landing is, beside the least that any landing has to do and beside Spark; what sealing costs and gives.
 
-Prints one JSON object:
+Prints one JSON object, of which `--only` takes one part (landing, sealing, spark):
 
     rows                            events landed in each round
     rounds                          rounds; each does both, the order alternating; figures are medians
@@ -17,6 +17,15 @@ Prints one JSON object:
     path_lookup_speedup             plain over sealed; opening 30 days costs what it costs, so that small
                                     days (--quick) are found sooner in plain files
     path_lookup_vs_chdb             sealed over ClickHouse, where `chdb` is installed
+    spark_rows, spark_rounds        events and rounds of landing beside Spark; this and what follows only where Spark,
+                                    Delta's jars and Java are (script/bootstrap bench)
+    landing_beside_spark_rows_per_s landing, as above, in those rounds
+    spark_rows_per_s                Spark, local[2], the same rows appended to a Delta table by day, zstd. It is given
+                                    them as plain Parquet of a million rows a file, with all columns of our table;
+                                    writing those and a first small write, for the JVM and its code, are not timed.
+                                    That is in Spark's favour: landing also deduplicates, keeps the ledger and
+                                    commits four tables
+    speedup_over_spark              seconds of Spark over those of landing, median of the rounds; _cpu: CPU-seconds
 """
 
 from __future__ import annotations
@@ -39,7 +48,7 @@ import pyarrow as pa
 # Started as a script, Python looks in this folder and not in the one that `benchmarks` is in.
 sys.path.insert(1, str(Path(__file__).parents[1]))
 
-from benchmarks.support import sealing
+from benchmarks.support import sealing, spark
 from kaimon.base.logs import configure_logs
 from lake.schema import EVENT_LINE, OPERATIONS
 from lake.segments import FIRST_SEQUENCE, BatchRecord, encode_segment, rows_of, segment_key
@@ -138,28 +147,38 @@ def one_round(folder: Path, rows: int, *, landing_first: bool) -> tuple[float, f
         database.close()
 
 
+def measure_landing(rows: int, rounds: int) -> dict[str, Any]:
+    """Return the figures of landing and its ceiling."""
+    times = []
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="kaimon-bench-") as folder:
+            times.append(one_round(Path(folder), rows, landing_first=number % 2 == 0))
+    landing, sink = (statistics.median(column) for column in zip(*times, strict=True))
+    return {
+        "rows": rows,
+        "rounds": rounds,
+        "landing_rows_per_s": round(rows / landing),
+        "sink_parquet_rows_per_s": round(rows / sink),
+        "landing_share_of_sink_parquet": round(statistics.median(sink / landing for landing, sink in times), 3),
+    }
+
+
 def main() -> None:
     """Run the benchmark and print its object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds")
     parser.add_argument("--json", action="store_true", help="on one line")
     parser.add_argument("--day-rows", type=int, help="events of each of the 30 sealed days: 3,334,000 make 100M")
+    parser.add_argument("--only", choices=("landing", "sealing", "spark"), help="this part, and not the others")
     arguments = parser.parse_args()
     configure_logs("benchmark", logging.WARNING)
-    rows, rounds = (200_000, 2) if arguments.quick else (2_000_000, 5)
-    times = []
-    for number in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="kaimon-bench-") as folder:
-            times.append(one_round(Path(folder), rows, landing_first=number % 2 == 0))
-    landing, sink = (statistics.median(column) for column in zip(*times, strict=True))
-    answer = {
-        "rows": rows,
-        "rounds": rounds,
-        "landing_rows_per_s": round(rows / landing),
-        "sink_parquet_rows_per_s": round(rows / sink),
-        "landing_share_of_sink_parquet": round(statistics.median(sink / landing for landing, sink in times), 3),
-        **sealing.measure(30, arguments.day_rows or (10_000 if arguments.quick else 200_000)),
-    }
+    answer: dict[str, Any] = {}
+    if arguments.only in (None, "landing"):
+        answer |= measure_landing(*((200_000, 2) if arguments.quick else (2_000_000, 5)))
+    if arguments.only in (None, "sealing"):
+        answer |= sealing.measure(30, arguments.day_rows or (10_000 if arguments.quick else 200_000))
+    if arguments.only in (None, "spark"):
+        answer |= spark.measure(1_000_000 if arguments.quick else 10_000_000, 2, stage)
     if "path_lookup_chdb_ms" in answer:
         answer["path_lookup_vs_chdb"] = round(answer["path_lookup_ms"] / answer["path_lookup_chdb_ms"], 2)
     print(json.dumps(answer, indent=None if arguments.json else 2))
