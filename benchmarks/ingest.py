@@ -10,7 +10,8 @@ turns in the same run. Prints one JSON object:
     share_of_discard_ceiling        the same over what the server reaches that only reads
     arrow_events_per_cpu_s          as events_per_cpu_s, with Arrow bodies
     arrow_speedup                   that over NDJSON
-    small_events_per_cpu_s          NDJSON, 200 events a batch
+    small_events_per_cpu_s          NDJSON, 200 events a batch, over ten times as many connections: as many events are
+                                    under way as with 2,000 a batch, from ten times as many hosts
     share_at_200                    that over 2,000 events a batch
     half_load_batches_per_s         half of what one server took when it was sent as much as it takes (by the wall)
     ack_p50_ms, ack_p99_ms          from when a batch was due to its answer, at that rate
@@ -159,11 +160,11 @@ class Bench:
 
     def events_per_cpu_s(self, server: str, kind: str, batches: int, size: int) -> float:
         """Return what a server takes for each second of its CPU."""
-        host = self.host()
-        self.send(server, host.requests(kind, CONNECTIONS, size), CONNECTIONS)
+        host, connections = self.host(), CONNECTIONS * LARGE // size
+        self.send(server, host.requests(kind, connections, size), connections)
         requests = host.requests(kind, batches, size)
         before = self.servers[server].cpu_s()
-        self.send(server, requests, CONNECTIONS)
+        self.send(server, requests, connections)
         return batches * size / (self.servers[server].cpu_s() - before)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -12,8 +14,9 @@ import pyarrow as pa
 from ingest.arrow import read_stream, rows_as_lines
 from ingest.body import declared_bytes, decompress, malformed, too_large
 from ingest.header import BatchHeader, bad_header, read_header
-from ingest.lines import FIRST_LINE, Events, count_lines, judge, read_lines, read_rows
+from ingest.lines import FIRST_LINE, Events, count_lines, judge, read_lines, read_rows, read_together
 from ingest.memory import BatchKey
+from ingest.plain import Lines, Sums
 from ingest.settings import REJECTED_BYTES, IngestSettings
 from kaimon.base.problems import Problem
 from lake.segments import BatchRecord, Rejected
@@ -21,6 +24,8 @@ from tenancy.credentials import HostIdentity
 
 NDJSON: Final = "application/x-ndjson"
 ARROW: Final = "application/vnd.apache.arrow.stream"
+_SMALL_SENT: Final = 32 * 1024
+_SMALL_OPENED: Final = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,22 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as read: typed rows with their line numbers, rejected lines, and what they take in memory."""
+    """A batch as read: its record, rejected lines, and what it takes in memory.
+
+    `table` holds its typed rows with their line numbers from `start` on, and perhaps those of its neighbours.
+    """
 
     record: BatchRecord
-    rows: pa.Table
+    table: pa.Table
     rejected: list[Rejected]
     size: int
+    start: int = 0
+
+    @property
+    def rows(self) -> pa.Table:
+        """Its rows, as `lake.segments.ROWS`."""
+        whole = self.table.num_rows == self.record.rows
+        return self.table if whole else self.table.slice(self.start, self.record.rows)
 
     @property
     def slow(self) -> bool:
@@ -57,52 +72,112 @@ class Batch:
         return bool(self.rejected)
 
 
-def read_batch(arrived: Arrived, settings: IngestSettings, claim: Callable[[int], None] = lambda _: None) -> Batch:
-    """Return the batch that a body holds.
+@dataclass(frozen=True)
+class Unread:
+    """A body that nobody has looked into; `settings` are its limits.
 
-    Args:
-        arrived: the body and where it came from.
-        settings: the limits.
-        claim: told how much memory will be needed, before it is; may raise.
+    `claim` is told how much memory will be needed, before it is; it may raise.
+    """
+
+    arrived: Arrived
+    settings: IngestSettings
+    claim: Callable[[int], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A body of lines, whose header is read and whose lines are not."""
+
+    arrived: Arrived
+    header: BatchHeader
+    lines: Lines
+
+
+def read_batch(unread: Unread) -> Batch:
+    """Return the batch that a body holds.
 
     Raises:
         Problem: 400 malformed_body or bad_header; 403 agent_mismatch; 413 too_large.
     """
-    body = arrived.body
-    # Lines and columns are there at the same time.
-    claim(len(body) + 2 * declared_bytes(body, settings.max_decompressed_bytes))
-    data = decompress(body, settings.max_decompressed_bytes)
-    if arrived.kind == ARROW:
-        return _from_arrow(arrived, data, settings, claim)
-    return _from_lines(arrived, data, settings, claim)
+    if unread.arrived.kind == ARROW:
+        return _from_arrow(unread, _opened(unread))
+    opened = _open_lines(unread)
+    events = read_lines(opened.lines, unread.settings.max_line_bytes)
+    return _batch(opened.arrived, opened.header, events, len(opened.lines.data))
 
 
-def read_batches(
-    group: Sequence[tuple[Arrived, Callable[[int], None]]], settings: IngestSettings
-) -> list[Batch | Exception]:
-    """Return for each body its batch, or what `read_batch` would raise."""
+def read_batches(group: Sequence[Unread]) -> list[Batch | Exception]:
+    """Return for each body its batch, or what `read_batch` would raise.
+
+    Where all lines are plainly good, the batches share one table, in which their rows are one after the other.
+    """
+    if len(group) > 1 and all(unread.arrived.kind == NDJSON for unread in group):
+        # If one of them is to blame, its neighbours go on.
+        with suppress(Problem):
+            together = _read_together(group)
+            if together is not None:
+                return [*together]
     found: list[Batch | Exception] = []
-    for arrived, claim in group:
+    for unread in group:
         try:
-            found.append(read_batch(arrived, settings, claim))
-        except Exception as error:  # noqa: BLE001 - it is its sender's, and its neighbours go on
+            found.append(read_batch(unread))
+        except Exception as error:  # noqa: BLE001 - it is its sender's
             found.append(error)
     return found
 
 
-def _from_lines(arrived: Arrived, data: bytes, settings: IngestSettings, claim: Callable[[int], None]) -> Batch:
+def _read_together(group: Sequence[Unread]) -> list[Batch] | None:
+    """Return the batches of bodies of lines, in one table; None unless all their lines are plainly good."""
+    opened = [_open_lines(unread) for unread in group]
+    longest = min(unread.settings.max_line_bytes for unread in group)
+    together = read_together([each.lines for each in opened], longest)
+    if together is None:
+        return None
+    table, sums = together
+    starts = accumulate((told.rows for told in sums), initial=0)
+    return [
+        Batch(_record(each.arrived, each.header, told, 0), table, [], len(each.lines.data), start)
+        for each, told, start in zip(opened, sums, starts, strict=False)
+    ]
+
+
+def small_size(arrived: Arrived, settings: IngestSettings) -> int | None:
+    """Return how many bytes a small body takes, sent and opened; None if it is not small, or does not say.
+
+    To read a small one takes less than to hand it to a thread and back.
+
+    Raises:
+        Problem: 400 malformed_body, not a frame; 413 too_large.
+    """
+    sent = len(arrived.body)
+    if sent > _SMALL_SENT:
+        return None
+    opened = declared_bytes(arrived.body, settings.max_decompressed_bytes)
+    return sent + opened if opened <= _SMALL_OPENED else None
+
+
+def _opened(unread: Unread) -> bytes:
+    body, most = unread.arrived.body, unread.settings.max_decompressed_bytes
+    # Lines and columns are there at the same time.
+    unread.claim(len(body) + 2 * declared_bytes(body, most))
+    return decompress(body, most)
+
+
+def _open_lines(unread: Unread) -> _Opened:
+    data, settings = _opened(unread), unread.settings
     if not data.endswith(b"\n"):
         raise malformed("the last line has no end" if data else "empty")
     if (count := count_lines(data) - 1) > settings.max_lines:
         raise too_large(f"{count} lines, at most {settings.max_lines}")
     end = data.index(b"\n")
-    header = _header(data[:end], arrived, settings)
+    header = _header(data[:end], unread.arrived, settings)
     # Any line may be a bad one, and a short one takes more to keep than to send.
-    claim(len(arrived.body) + 2 * len(data) + REJECTED_BYTES * count)
-    return _batch(arrived, header, read_lines(data, end + 1, count, settings.max_line_bytes), len(data))
+    unread.claim(len(unread.arrived.body) + 2 * len(data) + REJECTED_BYTES * count)
+    return _Opened(unread.arrived, header, Lines(data, end + 1, count))
 
 
-def _from_arrow(arrived: Arrived, data: bytes, settings: IngestSettings, claim: Callable[[int], None]) -> Batch:
+def _from_arrow(unread: Unread, data: bytes) -> Batch:
+    arrived, settings, claim = unread.arrived, unread.settings, unread.claim
     first, parts = read_stream(data, settings.max_lines)
     header = _header(first, arrived, settings)
     events = read_rows(parts, settings.max_line_bytes, settings.max_decompressed_bytes)
@@ -127,11 +202,10 @@ def _header(line: bytes, arrived: Arrived, settings: IngestSettings) -> BatchHea
 def _batch(arrived: Arrived, header: BatchHeader, events: Events, size: int) -> Batch:
     rejected = [Rejected(fault.index + FIRST_LINE, fault.code, fault.detail, fault.raw) for fault in events.faults]
     size += sum(len(line.raw) + REJECTED_BYTES for line in rejected)
-    return Batch(_record(arrived, header, events, len(rejected)), events.rows, rejected, size)
+    return Batch(_record(arrived, header, events.sums, len(rejected)), events.rows, rejected, size)
 
 
-def _record(arrived: Arrived, header: BatchHeader, events: Events, rejected: int) -> BatchRecord:
-    sums = events.sums
+def _record(arrived: Arrived, header: BatchHeader, sums: Sums, rejected: int) -> BatchRecord:
     host: dict[str, Any] = msgspec.to_builtins(header.host)
     return BatchRecord(
         agent_id=header.agent_id,

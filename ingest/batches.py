@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from ingest.admission import Reservation
-from ingest.batch import ARROW, NDJSON, Arrived, Batch
+from ingest.batch import ARROW, NDJSON, Arrived, Batch, Unread, small_size
 from ingest.body import checked_digest, expected_digest
-from ingest.memory import Answer
+from ingest.memory import Answer, BatchKey
 from ingest.requests import Call, bearer, declared_length, read_body, require_type
 from ingest.service import Service
 from kaimon.base.clock import to_micros
@@ -40,7 +40,7 @@ async def take_batch(call: Call, service: Service) -> None:
         body = await read_body(call, settings.max_compressed_bytes, settings.body_timeout_s, reservation)
         received_at = to_micros(service.clock())
         service.metrics.body_bytes.inc(len(body))
-        service.metrics.tenant_bytes.labels(tenant=sender.tenant_id).inc(len(body))
+        service.metrics.of(sender.tenant_id).bytes.inc(len(body))
         call.said["bytes"] = len(body)
         digest = await _digest(body, expected, service)
         arrived = Arrived(body, digest, received_at, sender, kind)
@@ -51,7 +51,7 @@ async def take_batch(call: Call, service: Service) -> None:
             return
         del body, arrived
         reservation.release()
-        answer = known if isinstance(known, Answer) else await asyncio.shield(known)
+        answer = known if isinstance(known, Answer) else await known.wait()
     await _answer(call, service, answer, duplicate=True)
 
 
@@ -73,23 +73,35 @@ async def _digest(body: bytes, expected: bytes, service: Service) -> str:
 
 async def _first(call: Call, service: Service, arrived: Arrived, reservation: Reservation) -> Answer:
     """Stage a batch that is not known; copies of it that come meanwhile get the same answer."""
-    future = service.recent.begin(arrived.key)
+    pending = service.recent.begin(arrived.key)
     try:
-        answer = await _stage(call, service, arrived, reservation)
+        batch = await _stage(service, arrived, reservation)
     except BaseException as error:
-        future.set_exception(error if isinstance(error, Problem) else _lost_its_way())
-        # Read it: there may be no copy to do so, and asyncio would complain.
-        future.exception()
+        pending.fail(error if isinstance(error, Problem) else _lost_its_way())
         raise
-    future.set_result(answer)
+    record = batch.record
+    call.said.update(load_id=record.load_id, batch_seq=record.batch_seq, rows=record.rows, rejected=record.rejected)
+    answer = Answer(record.rows, record.rejected, _errors(batch))
+    pending.settle(answer)
     return answer
 
 
-async def _stage(call: Call, service: Service, arrived: Arrived, reservation: Reservation) -> Answer:
-    batch = await service.parsing.read(arrived, reservation.resize)
+async def _stage(service: Service, arrived: Arrived, reservation: Reservation) -> Batch:
+    """Return the batch once it is durable; a small one is read with its neighbours, when their segment is made."""
+    key, size = arrived.key, small_size(arrived, service.settings)
+    unread = Unread(arrived, service.settings, reservation.resize)
+    noted = partial(_note, service, key)
+    if size is not None:
+        return await service.committer.stage(key[0], unread, reservation, noted, size)
+    batch = await service.parsing.read(unread)
     reservation.resize(batch.size)
-    key, tenant, record = arrived.key, arrived.sender.tenant_id, batch.record
-    del arrived
+    return await service.committer.stage(key[0], batch, reservation, noted)
+
+
+def _note(service: Service, key: BatchKey, batch: Batch) -> None:
+    """Take note of a batch that is durable."""
+    tenant, record = key[0], batch.record
+    service.recent.remember(key, Answer(record.rows, record.rejected, _errors(batch)))
     if service.recent.another(tenant, record.identity, record.digest):
         service.metrics.conflicts.inc()
         get_logger(__name__).warning(
@@ -100,27 +112,18 @@ async def _stage(call: Call, service: Service, arrived: Arrived, reservation: Re
             batch_seq=record.batch_seq,
             digest=record.digest,
         )
-    answer = Answer(record.rows, record.rejected, _errors(batch))
-    call.said.update(load_id=record.load_id, batch_seq=record.batch_seq, rows=record.rows, rejected=record.rejected)
-    await service.committer.stage(
-        tenant,
-        (record, batch.rows, batch.rejected),
-        reservation,
-        lambda: service.recent.remember(key, answer),
-    )
-    service.metrics.staged(batch)
-    service.metrics.tenant_batches.labels(tenant=tenant).inc()
-    service.metrics.tenant_events.labels(tenant=tenant).inc(record.rows)
+    service.metrics.staged(tenant, batch)
     service.authenticator.use.add(tenant, record.rows)
-    return answer
 
 
 def _errors(batch: Batch) -> tuple[dict[str, Any], ...]:
+    if not batch.rejected:
+        return ()
     return tuple({"line": line.line, "code": line.code, "detail": line.detail} for line in batch.rejected[:MOST_ERRORS])
 
 
 async def _answer(call: Call, service: Service, answer: Answer, *, duplicate: bool) -> None:
-    service.metrics.batches.labels(duplicate=str(duplicate).lower()).inc()
+    (service.metrics.duplicate if duplicate else service.metrics.first).inc()
     call.said["duplicate"] = duplicate
     body = {
         "accepted": answer.accepted,

@@ -7,35 +7,23 @@ import contextlib
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-import pyarrow as pa
-
 from ingest.admission import Reservation
+from ingest.batch import Batch, Unread
 from ingest.metrics import Metrics
+from ingest.waiting import Waiting, read_and_encode, settle
 from kaimon.base.logs import get_logger
 from kaimon.base.problems import Problem
-from lake.segments import BatchRecord, Rejected, encode_segment, segment_key
+from lake.segments import segment_key
 from lake.stores import AlreadyExistsError, Store
 
-Part = tuple[BatchRecord, pa.Table, list[Rejected]]
 _RETRY_AFTER_S: Final = 5
 
 
 class NodeConflictError(Exception):
     """Somebody else writes under this node's name: nothing may be written under it any more."""
-
-
-@dataclass
-class Waiting:
-    """A batch that waits to become durable; `durable` is settled for it with None or a Problem."""
-
-    part: Part
-    size: int
-    on_durable: Callable[[], None]
-    durable: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
 
 @dataclass(frozen=True)
@@ -92,32 +80,37 @@ class Committer:
         self._lines: dict[str, _Line] = {}
 
     async def stage(
-        self, tenant: str, part: Part, reservation: Reservation, on_durable: Callable[[], None] = lambda: None
-    ) -> None:
-        """Return when the batch is durable.
+        self,
+        tenant: str,
+        batch: Batch | Unread,
+        reservation: Reservation,
+        on_durable: Callable[[Batch], None] = lambda _: None,
+        size: int | None = None,
+    ) -> Batch:
+        """Return the batch when it is durable.
 
         Args:
             tenant: whose it is.
-            part: the batch, its rows and its rejected lines.
+            batch: the batch, or its body, which is read when its segment is made.
             reservation: the memory it takes; released when its fate is known, which may be later than the answer.
             on_durable: called when it is durable, even when it was refused before.
+            size: bytes that it counts for where it is decided how many make a segment; those reserved by default.
 
         Raises:
-            Problem: 503 (storage_unavailable, shutting_down), it may or may not become durable: send it again.
+            Problem: 503 (storage_unavailable, shutting_down), it may or may not become durable: send it again; and
+                what `read_batch` raises.
         """
         if self.draining or self.conflicted:
             raise Problem(503, "shutting_down", "Shutting down", headers={"Retry-After": "1"})
         line = self._lines.get(tenant)
         if line is None:
             line = self._lines[tenant] = _Line(self, tenant)
-        waiting = Waiting(part, reservation.size, on_durable)
+        loop = asyncio.get_running_loop()
+        size = reservation.size if size is None else size
+        waiting = Waiting(batch, size, reservation, on_durable, loop.create_future(), loop.time())
         line.add(waiting)
         reservation.hand_over()
-        waiting.durable.add_done_callback(lambda _: reservation.release())
-        try:
-            await asyncio.wait_for(asyncio.shield(waiting.durable), self.rule.patience_s)
-        except TimeoutError as error:
-            raise _unavailable() from error
+        return await waiting.answer
 
     async def drain(self) -> None:
         """Write what waits without further ado, take nothing more, and return when all is settled."""
@@ -151,6 +144,8 @@ class _Line:
         self._seq = 0
         self._waiting_bytes = 0
         self._now = asyncio.Event()
+        self._writing: list[Waiting] = []
+        self._patience: asyncio.TimerHandle | None = None
         self.waiting: list[Waiting] = []
         self.task: asyncio.Task[None] | None = None
         self.stuck = False
@@ -162,17 +157,32 @@ class _Line:
         self._waiting_bytes += waiting.size
         if self._waiting_bytes >= self._committer.rule.group_bytes:
             self._now.set()
+        if self._patience is None:
+            self._lose_patience()
         if self.task is None or self.task.done():
             self.task = asyncio.get_running_loop().create_task(self._run())
 
     def hurry(self) -> None:
         self._now.set()
 
+    def _lose_patience(self) -> None:
+        """Tell those who have waited for too long, and come back when the next one will have: one timer for all."""
+        loop, patience_s = asyncio.get_running_loop(), self._committer.rule.patience_s
+        waiting = [each for each in (*self._writing, *self.waiting) if not each.answer.done()]
+        for each in waiting:
+            if each.since + patience_s <= loop.time():
+                each.refuse(_unavailable())
+        oldest = next((each for each in waiting if not each.answer.done()), None)
+        # Nearly always nobody waits by then.
+        self._patience = None if oldest is None else loop.call_at(oldest.since + patience_s, self._lose_patience)
+
     async def _run(self) -> None:
         while self.waiting and not self._committer.conflicted:
             await self._linger()
-            await self._commit(self._take())
-        self._refuse(self._take_all())
+            self._writing = self._take()
+            await self._commit(self._writing)
+            self._writing = []
+        settle(self._take_all(), _unavailable())
 
     async def _linger(self) -> None:
         loop = asyncio.get_running_loop()
@@ -201,13 +211,12 @@ class _Line:
     async def _commit(self, group: list[Waiting]) -> None:
         loop, committer = asyncio.get_running_loop(), self._committer
         if committer.conflicted:
-            self._refuse(group)
+            settle(group, _unavailable())
             return
         seq = self._seq + 1
-        parts = [waiting.part for waiting in group]
         try:
-            data = await loop.run_in_executor(
-                committer.executor, encode_segment, committer.node, seq, self._tenant, parts
+            made = await loop.run_in_executor(
+                committer.executor, read_and_encode, committer.node, seq, self._tenant, group
             )
         except Exception as error:  # noqa: BLE001 - it is handed to whoever waits
             if len(group) > 1:
@@ -215,20 +224,25 @@ class _Line:
                 for waiting in group:
                     await self._commit([waiting])
                 return
-            _settle(group, error)
+            settle(group, error)
+            return
+        for waiting, why in made.refused:
+            waiting.settle(why)
+        group = made.group
+        if not group:
             return
         key = segment_key(self._tenant, committer.node, seq)
         began = loop.time()
-        if not await self._put(key, data, group):
+        if not await self._put(key, made.data, group):
             return
         self._seq = seq
         committer.metrics.segments.inc()
-        committer.metrics.segment_bytes.inc(len(data))
+        committer.metrics.segment_bytes.inc(len(made.data))
         committer.metrics.put_seconds.observe(loop.time() - began)
         committer.on_durable(self._tenant, committer.node, seq)
-        for waiting in group:
-            waiting.on_durable()
-        _settle(group, None)
+        for waiting, batch in zip(group, made.batches, strict=True):
+            waiting.on_durable(batch)
+            waiting.settle(batch)
 
     async def _put(self, key: str, data: bytes, group: list[Waiting]) -> bool:
         """Write the segment, for as long as it takes; return False if that ended without it."""
@@ -239,7 +253,7 @@ class _Line:
                 await loop.run_in_executor(committer.executor, put_mine, committer.store, key, data)
             except NodeConflictError:
                 committer.conflict(key)
-                self._refuse(group)
+                settle(group, _unavailable())
                 return False
             except Exception as error:  # noqa: BLE001 - whatever it is, this number is taken by these bytes
                 committer.metrics.put_failures.inc()
@@ -247,8 +261,7 @@ class _Line:
                     "segment_not_written", key=key, error=str(error), cause=repr(error.__cause__)
                 )
                 self.stuck = True
-                self._refuse(group)
-                self._refuse(self._take_all())
+                settle([*group, *self._take_all()], _unavailable())
             else:
                 if self.stuck:
                     get_logger(__name__).info("segment_written_at_last", key=key)
@@ -262,9 +275,6 @@ class _Line:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._now.wait(), committer.rule.retry_s)
 
-    def _refuse(self, group: list[Waiting]) -> None:
-        _settle(group, _unavailable())
-
 
 def put_mine(store: Store, key: str, data: bytes) -> None:
     """Write `data` under a key that is nobody else's; that it is there already, by an earlier attempt, is success.
@@ -277,18 +287,6 @@ def put_mine(store: Store, key: str, data: bytes) -> None:
     except AlreadyExistsError as error:
         if hashlib.sha256(store.get(key)).digest() != hashlib.sha256(data).digest():
             raise NodeConflictError(key) from error
-
-
-def _settle(group: list[Waiting], error: Exception | None) -> None:
-    for waiting in group:
-        if waiting.durable.done():
-            continue
-        if error is None:
-            waiting.durable.set_result(None)
-        else:
-            waiting.durable.set_exception(error)
-            # Read it: whoever lost patience does not, and asyncio would complain.
-            waiting.durable.exception()
 
 
 def _unavailable() -> Problem:

@@ -83,8 +83,7 @@ class Edge:
             self._metrics.refusals.labels(code=call.said["code"]).inc()
             if "tenant" in call.said:
                 self._metrics.tenant_refusals.labels(tenant=call.said["tenant"], code=call.said["code"]).inc()
-        self._metrics.requests.labels(route=route, status=str(status)).inc()
-        self._metrics.request_seconds.labels(route=route).observe(took_s)
+        self._metrics.answered(route, status, took_s)
         report(_access(call, route, status, took_s))
         log_request(
             request_id=call.request_id,

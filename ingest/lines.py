@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.events import Fault, parse_lines
-from ingest.plain import Sums, reader
+from ingest.plain import MOST_BYTES, Lines, Sums, reader
 from lake.segments import ROWS, rows_of
 
 FIRST_LINE: Final = 2
@@ -35,28 +35,32 @@ def count_lines(data: bytes) -> int:
     return data.count(b"\n") if compiled is None else compiled.count_lines(data)
 
 
-def read_lines(data: bytes, start: int, count: int, longest: int) -> Events:
-    """Return what the lines of a body hold.
-
-    Args:
-        data: lines that each end in a newline.
-        start: where the first begins.
-        count: how many there are from there.
-        longest: bytes that a line may have.
-    """
+def read_lines(lines: Lines, longest: int) -> Events:
+    """Return what the lines of a body hold, each at most `longest` bytes long."""
     compiled = reader()
     if compiled is None:
-        return judge(data[start:].split(b"\n")[:-1], longest)
-    rows, plain, sums = compiled.read_lines(data, start, count, longest, FIRST_LINE)
+        return judge(lines.data[lines.start :].split(b"\n")[:-1], longest)
+    rows, (plain,), (sums,) = compiled.read_lines([lines], longest, FIRST_LINE)
     table = pa.Table.from_batches([rows])
-    if sums.rows == count:
+    if sums.rows == lines.count:
         return Events(table, [], sums)
     doubtful = [index for index, good in enumerate(plain) if not good]
-    lines = data[start:].split(b"\n")
-    events = judge([lines[index] for index in doubtful], longest, doubtful)
+    raw = lines.data[lines.start :].split(b"\n")
+    events = judge([raw[index] for index in doubtful], longest, doubtful)
     together = pa.concat_tables([table, events.rows])
     in_order = together.take(pc.sort_indices(together["line"]))
     return Events(in_order, events.faults, sums + events.sums)
+
+
+def read_together(bodies: Sequence[Lines], longest: int) -> tuple[pa.Table, list[Sums]] | None:
+    """Return what the lines of several bodies hold, in one table; None unless all of them are plainly good."""
+    compiled = reader()
+    if compiled is None or sum(len(lines.data) for lines in bodies) > MOST_BYTES:
+        return None
+    rows, _, sums = compiled.read_lines(bodies, longest, FIRST_LINE)
+    if any(told.rows != lines.count for told, lines in zip(sums, bodies, strict=True)):
+        return None
+    return pa.Table.from_batches([rows]), sums
 
 
 def read_rows(parts: Sequence[pa.RecordBatch], longest: int, most_bytes: int) -> Events | None:

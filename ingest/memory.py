@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 _REMEMBERED: Final = 20_000
@@ -25,18 +27,51 @@ class Answer:
     errors: tuple[dict[str, Any], ...] = ()
 
 
+class Pending:
+    """A batch on its way, and the copies of it that wait for the same answer. Only for the event loop's thread."""
+
+    def __init__(self, forget: Callable[[], object]) -> None:
+        """`forget` is called once its fate is known."""
+        self._forget = forget
+        self._copies: list[asyncio.Future[Answer]] = []
+
+    async def wait(self) -> Answer:
+        """Return the answer, once there is one.
+
+        Raises:
+            Problem: what the batch itself was told.
+        """
+        copy: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._copies.append(copy)
+        return await copy
+
+    def settle(self, answer: Answer) -> None:
+        """Answer the copies."""
+        self._forget()
+        for copy in self._copies:
+            if not copy.done():
+                copy.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        """Refuse the copies."""
+        self._forget()
+        for copy in self._copies:
+            if not copy.done():
+                copy.set_exception(error)
+
+
 class Recent:
-    """The answers to batches that are durable, and futures of those on their way. Only for the event loop's thread."""
+    """The answers to batches that are durable, and those on their way. Only for the event loop's thread."""
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:
         """Remember up to `remembered` answers, the newest."""
         self._limit = remembered
         self._durable: OrderedDict[BatchKey, Answer] = OrderedDict()
         self._digests: OrderedDict[tuple[str, str, str, int], str] = OrderedDict()
-        self._pending: dict[BatchKey, asyncio.Future[Answer]] = {}
+        self._pending: dict[BatchKey, Pending] = {}
 
-    def find(self, key: BatchKey) -> asyncio.Future[Answer] | Answer | None:
-        """Return the answer to this batch, or the future of it, or None if it is new."""
+    def find(self, key: BatchKey) -> Pending | Answer | None:
+        """Return the answer to this batch, or that it is on its way, or None if it is new."""
         return self._durable.get(key) or self._pending.get(key)
 
     def another(self, tenant: str, identity: tuple[str, str, int], digest: str) -> bool:
@@ -46,12 +81,10 @@ class Recent:
             self._digests.popitem(last=False)
         return before != digest
 
-    def begin(self, key: BatchKey) -> asyncio.Future[Answer]:
-        """Return a future of the answer to a new batch; its settling answers every copy that came meanwhile."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._pending[key] = future
-        future.add_done_callback(lambda _: self._pending.pop(key, None))
-        return future
+    def begin(self, key: BatchKey) -> Pending:
+        """Take note of a new batch that is on its way; its settling answers every copy that came meanwhile."""
+        pending = self._pending[key] = Pending(partial(self._pending.pop, key, None))
+        return pending
 
     def remember(self, key: BatchKey, answer: Answer) -> None:
         """Remember that this batch is durable."""

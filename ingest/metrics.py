@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,12 +25,23 @@ _LATE: Final = (1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 43_200.0, 86_4
 _LIVE: Final = re.compile(r"gauge_live[a-z]*_([0-9]+)\.db")
 
 
+@dataclass(frozen=True)
+class OfTenant:
+    """One tenant's counters."""
+
+    batches: prometheus.Counter
+    events: prometheus.Counter
+    bytes: prometheus.Counter
+
+
 class Metrics:
     """One process's counters, in a registry of their own. Tenants are labels, hosts are not."""
 
     def __init__(self) -> None:
         """Begin at zero."""
         self.registry = prometheus.CollectorRegistry()
+        self._tenants: dict[str, OfTenant] = {}
+        self._answers: dict[tuple[str, int], tuple[prometheus.Counter, prometheus.Histogram]] = {}
         self._watched: list[tuple[prometheus.Gauge, Callable[[], float]]] = []
 
         def counter(name: str, meaning: str, *labels: str) -> prometheus.Counter:
@@ -42,7 +54,8 @@ class Metrics:
         self.requests = counter("requests", "Requests answered", "route", "status")
         self.request_seconds = seconds("request_seconds", "From a request's first byte to its answer", "route")
         self.refusals = counter("refusals", "Requests refused, by problem code", "code")
-        self.batches = counter("batches", "Batches answered with 200", "duplicate")
+        batches = counter("batches", "Batches answered with 200", "duplicate")
+        self.first, self.duplicate = (batches.labels(duplicate=word) for word in ("false", "true"))
         self.events = counter("events", "Event rows staged")
         self.rejected = counter("rejected_lines", "Lines staged as rejected", "code")
         self.body_bytes = counter("body_bytes", "Bodies of batches, as sent")
@@ -58,14 +71,36 @@ class Metrics:
         self.put_seconds = seconds("put_seconds", "Until a segment was durable, retries included")
         self.put_failures = counter("put_failures", "Attempts to write a segment that failed")
 
-    def staged(self, batch: Batch) -> None:
+    def of(self, tenant: str) -> OfTenant:
+        """Return a tenant's counters; looking for them by their labels takes longer than counting."""
+        found = self._tenants.get(tenant)
+        if found is None:
+            found = self._tenants[tenant] = OfTenant(
+                self.tenant_batches.labels(tenant=tenant),
+                self.tenant_events.labels(tenant=tenant),
+                self.tenant_bytes.labels(tenant=tenant),
+            )
+        return found
+
+    def answered(self, route: str, status: int, took_s: float) -> None:
+        """Count a request; routes and statuses are few."""
+        found = self._answers.get((route, status))
+        if found is None:
+            labelled = self.requests.labels(route=route, status=str(status)), self.request_seconds.labels(route=route)
+            found = self._answers[route, status] = labelled
+        found[0].inc()
+        found[1].observe(took_s)
+
+    def staged(self, tenant: str, batch: Batch) -> None:
         """Count a batch that is durable."""
-        record = batch.record
+        record, of = batch.record, self.of(tenant)
+        of.batches.inc()
+        of.events.inc(record.rows)
         self.events.inc(record.rows)
         self.slow_parses.inc(batch.slow)
         if record.last_time is not None:
             self.late_seconds.observe(max(record.received_at - record.last_time, 0) / 1e6)
-        for code, lines in Counter(line.code for line in batch.rejected).items():
+        for code, lines in Counter(line.code for line in batch.rejected).items() if batch.rejected else ():
             self.rejected.labels(code=code).inc(lines)
 
     def watch(self, name: str, meaning: str, ask: Callable[[], float]) -> None:

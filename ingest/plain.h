@@ -34,7 +34,7 @@ struct ArrowArray {
 	void *private_data;
 };
 
-/* From here to struct told: as ingest/plain.py has them. */
+/* From here to struct part: as ingest/plain.py has them. */
 struct column {
 	const char *key; /* its name in quotes, and a colon */
 	int64_t key_size;
@@ -53,6 +53,13 @@ struct rules {
 
 struct told {
 	int64_t rows, first, last, occurrences; /* the times only if there are rows */
+};
+
+/* So many lines from `start` on, the first of which has the number `first_line`; the data ends in a newline. */
+struct part {
+	const uint8_t *data;
+	int64_t size, start, lines, first_line;
+	struct told told;
 };
 
 /* What is for more than one file is declared here, and hidden from whoever loads them. */

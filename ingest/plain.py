@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,9 +30,19 @@ _SOURCES: Final = [
 ]
 _LEAST_LINE: Final = sum(len(column.name) + 5 for column in LINE_COLUMNS if not column.nullable)
 """Bytes that a good line has at least: each key that must be there, its quotes and colon, a value and what follows."""
-_MOST_BYTES: Final = 2**31 - 1
+MOST_BYTES: Final = 2**31 - 1
+"""What the texts of one reading may be at most, since Arrow's offsets have 32 bits."""
 _KINDS: Final = {"string": 0, "int32": 1, "int64": 2, "timestamp": 2}
 _NAMES: Final = [column.name for column in LINE_COLUMNS]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """So many lines of `data` from `start` on; it ends in a newline."""
+
+    data: bytes
+    start: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,14 @@ class _Told(Structure):
         return Sums(self.rows, self.first, self.last, self.occurrences)
 
 
+class _Part(Structure):
+    _fields_ = (
+        ("data", c_char_p),
+        *((name, c_int64) for name in ("size", "start", "lines", "first_line")),
+        ("told", _Told),
+    )
+
+
 class _ArrowArray(Structure):
     """Arrow's C data interface; Python only holds the room for it."""
 
@@ -117,7 +137,7 @@ class Reader:
         self._look_through = code.look_through
         self._look_through.argtypes, self._look_through.restype = (c_char_p, c_int64, *[POINTER(c_int64)] * 2), c_int
         self._read_lines.argtypes = (
-            POINTER(_Rules), c_char_p, *[c_int64] * 5, c_char_p, POINTER(_ArrowArray), POINTER(_Told),
+            POINTER(_Rules), POINTER(_Part), c_int64, c_int64, c_char_p, POINTER(_ArrowArray),
         )  # fmt: skip
         self._vouch.argtypes = (
             POINTER(_Rules), POINTER(_ArrowArray), POINTER(c_int64), POINTER(c_int64), c_int64, c_int64,
@@ -131,28 +151,33 @@ class Reader:
         return count
 
     def read_lines(
-        self, data: bytes, start: int, count: int, longest: int, first_line: int = 0
-    ) -> tuple[pa.RecordBatch, bytes, Sums]:
-        """Return the plain lines as `lake.segments.ROWS`, in order; a byte for each line, 1 if it is one; and sums.
+        self, parts: Sequence[Lines], longest: int, first_line: int = 0
+    ) -> tuple[pa.RecordBatch, list[bytes], list[Sums]]:
+        """Return the plain lines as `lake.segments.ROWS`, in order; for each part a byte a line, 1 if it is; and sums.
 
         Args:
-            data: ends in a newline, and is less than 2 GiB.
-            start: where the first line begins.
-            count: lines from there.
+            parts: together less than 2 GiB.
             longest: bytes that a line may have.
-            first_line: the number of the first.
+            first_line: the number of the first of each part.
         """
-        if len(data) > _MOST_BYTES or not 0 <= start <= len(data) or data[-1:] != b"\n":
+        size = sum(len(part.data) for part in parts)
+        if size > MOST_BYTES or not all(
+            part.data[-1:] == b"\n" and 0 <= part.start <= len(part.data) for part in parts
+        ):
             raise ValueError("not lines that end, or too many bytes")
-        plain = ctypes.create_string_buffer(count + 1)
-        rows, told = _ArrowArray(), _Told()
-        most = min(count, (len(data) - start) // _LEAST_LINE + 1)
-        failed = self._read_lines(
-            byref(_rules(longest)), data, start, len(data), count, most, first_line, plain, byref(rows), byref(told)
+        told = (_Part * len(parts))(
+            *(_Part(part.data, len(part.data), part.start, part.count, first_line) for part in parts)
         )
-        if failed:
+        count = sum(part.count for part in parts)
+        most = min(count, size // _LEAST_LINE + len(parts))
+        plain, rows = ctypes.create_string_buffer(count + 1), _ArrowArray()
+        if self._read_lines(byref(_rules(longest)), told, len(parts), most, plain, byref(rows)):
             raise MemoryError
-        return pa.RecordBatch._import_from_c(ctypes.addressof(rows), ROWS), plain.raw[:count], told.sums()  # noqa: SLF001
+        made = pa.RecordBatch._import_from_c(ctypes.addressof(rows), ROWS)  # noqa: SLF001
+        ends = list(accumulate((part.count for part in parts), initial=0))
+        raw = plain.raw
+        good = [raw[start:end] for start, end in pairwise(ends)]
+        return made, good, [part.told.sums() for part in told]
 
     def look_through(self, stream: bytes) -> tuple[int, int] | None:
         """Return how many dictionaries and record batches an Arrow stream has; None if it may not be plain.
@@ -165,7 +190,7 @@ class Reader:
         return (dictionaries.value, batches.value) if plain else None
 
     def vouch(
-        self, rows: pa.RecordBatch, longest: int, first_line: int = 0, most_bytes: int = _MOST_BYTES
+        self, rows: pa.RecordBatch, longest: int, first_line: int = 0, most_bytes: int = MOST_BYTES
     ) -> tuple[pa.RecordBatch, Sums] | None:
         """Return the same rows as `lake.segments.ROWS`, and sums; None if one of them may not be good, or sound.
 

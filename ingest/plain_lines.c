@@ -248,22 +248,21 @@ int64_t count_lines(const uint8_t *data, int64_t size)
 }
 
 /*
- * Reads the `count` lines of `data` from `start` on; it ends in a newline and is less than 2 GiB. `plain` is told of
- * each line whether it is a row of `rows`: its number, its day, then the columns of `rules`. Of more than `most` rows
- * the rest is not plain. Returns 0, or -1 if there is no memory.
+ * Reads the lines of `parts`, which together are less than 2 GiB. `plain` is told of each line, one part after the other,
+ * whether it is a row of `rows`: its number, its day, then the columns of `rules`. Of more than `most` rows the rest is
+ * not plain. Returns 0, or -1 if there is no memory.
  */
-int read_lines(const struct rules *rules, const uint8_t *data, int64_t start, int64_t size, int64_t count, int64_t most,
-	       int64_t first_line, uint8_t *plain, struct ArrowArray *rows, struct told *told)
+int read_lines(const struct rules *rules, struct part *parts, int64_t count, int64_t most, uint8_t *plain,
+	       struct ArrowArray *rows)
 {
 	struct made made[MOST_COLUMNS] = { 0 };
 	uint8_t next[MOST_COLUMNS + 1];
-	const uint8_t *at = data + start, *end = data + size;
 	uint64_t required = 0, there = 0;
+	int64_t row = 0;
 	int failed = 0;
 	int32_t *lines = malloc((most + 1) * sizeof(*lines));
 	int32_t *days = malloc((most + 1) * sizeof(*days));
 
-	memset(told, 0, sizeof(*told));
 	if (lines == NULL || days == NULL || begin(rules, made, most) != 0)
 		goto failed;
 	for (int64_t index = 0; index < rules->count; index++) {
@@ -271,24 +270,29 @@ int read_lines(const struct rules *rules, const uint8_t *data, int64_t start, in
 		required |= (uint64_t)(rules->columns[index].required != 0) << index;
 	}
 	next[MOST_COLUMNS] = 0;
-	for (int64_t line = 0; line < count && at < end; line++) {
-		const uint8_t *stop = NULL;
+	for (struct part *part = parts; part < parts + count; part++) {
+		const uint8_t *at = part->data + part->start, *end = part->data + part->size;
 
-		if (told->rows < most)
-			stop = read_line(rules, made, told->rows, at, end, next, &there, &failed);
-		if (failed)
-			goto failed;
-		plain[line] = stop != NULL && stop - at <= rules->longest && (there & required) == required;
-		if (plain[line]) {
-			lines[told->rows] = (int32_t)(first_line + line);
-			days[told->rows] = day_of(((int64_t *)made[rules->time].values)[told->rows]);
-			take_row(rules, made, told->rows, there, told);
-		} else {
-			stop = memchr(at, '\n', end - at);
+		memset(&part->told, 0, sizeof(part->told));
+		for (int64_t line = 0; line < part->lines && at < end; line++, plain++) {
+			const uint8_t *stop = NULL;
+
+			if (row < most)
+				stop = read_line(rules, made, row, at, end, next, &there, &failed);
+			if (failed)
+				goto failed;
+			*plain = stop != NULL && stop - at <= rules->longest && (there & required) == required;
+			if (*plain) {
+				lines[row] = (int32_t)(part->first_line + line);
+				days[row] = day_of(((int64_t *)made[rules->time].values)[row]);
+				take_row(rules, made, row++, there, &part->told);
+			} else {
+				stop = memchr(at, '\n', end - at);
+			}
+			at = stop + 1;
 		}
-		at = stop + 1;
 	}
-	if (hand_over(rules, made, lines, days, told->rows, rows) != 0)
+	if (hand_over(rules, made, lines, days, row, rows) != 0)
 		goto failed;
 	return 0;
 failed:

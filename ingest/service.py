@@ -154,7 +154,7 @@ async def running(
                 store, new_node(clock), rule, committing, metrics=metrics, on_durable=hints.note, on_fatal=on_fatal
             )
             admission = Admission(settings.admission_bytes, settings.tenant_admission_bytes)
-            parsing = Parsing(settings, parsers)
+            parsing = Parsing(settings.parse_threads, parsers)
             service = Service(
                 settings,
                 db,

@@ -213,7 +213,11 @@ def parse_segment_key(key: str) -> tuple[str, str, int]:
 
 
 def encode_segment(
-    node: str, seq: int, tenant: str, parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]]
+    node: str,
+    seq: int,
+    tenant: str,
+    parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]],
+    together: pa.Table | None = None,
 ) -> bytes:
     """Return a segment's bytes: Parquet, zstd 1 where it pays; the batches' headers are JSON in the file's metadata.
 
@@ -225,6 +229,7 @@ def encode_segment(
         tenant: whose batches these are.
         parts: each batch with its event rows (`ROWS` or `CODED_ROWS`; what may be null is not looked at) and refused
             lines.
+        together: the rows of all batches, one after the other, if they are at hand; each part's are this very table.
 
     Raises:
         ValueError: a part's rows are not of that shape, or do not agree with its record's counts.
@@ -236,15 +241,19 @@ def encode_segment(
             rows.schema.names != ROWS.names or rows.schema.types not in (ROWS.types, CODED_ROWS.types)
         ):
             raise ValueError(f"batch {record.batch_seq}: not rows of a batch")
-        if rows.num_rows != record.rows or len(rejected) != record.rejected:
+        if (rows is not together and rows.num_rows != record.rows) or len(rejected) != record.rejected:
             raise ValueError(f"batch {record.batch_seq}: {rows.num_rows} rows and {len(rejected)} rejected lines")
+    tables = [rows for _, rows, _ in parts] if together is None else [together]
+    if sum(table.num_rows for table in tables) != sum(record.rows for record, _, _ in parts):
+        raise ValueError(f"{sum(table.num_rows for table in tables)} rows, not as many as their batches say")
+    events = _event_rows([record for record, _, _ in parts], tables)
     constants: dict[str, int | str | None] = {}
     if any(rejected for _, _, rejected in parts):
         # A refused line is a row without an event: these are few, and every column is there.
         rejects = _rejected_rows([rejected for _, _, rejected in parts])
-        table = pa.concat_tables([_whole(_event_rows(parts), parts), rejects])
+        table = pa.concat_tables([_whole(events, parts, tables), rejects])
     else:
-        table = _event_rows(parts)
+        table = events
         constants = constants_of(table)
         table = table.drop_columns(list(constants))
     head = {
@@ -316,15 +325,15 @@ def _options(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _event_rows(parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]]) -> pa.Table:
+def _event_rows(records: Sequence[BatchRecord], tables: Sequence[pa.Table]) -> pa.Table:
     """Return the event rows of all batches, with their batch and line but without what the batches' records say.
 
     Columns without a null say so in their schema, and Parquet spends nothing on saying it row by row.
     """
-    rows = _together([rows for _, rows, _ in parts])
+    rows = _together(tables)
     given: dict[str, Any] = dict(zip(rows.schema.names, rows.columns, strict=True))
     given["batch"] = pa.concat_arrays(
-        [pa.repeat(pa.scalar(n, pa.int32()), part[1].num_rows) for n, part in enumerate(parts)]
+        [pa.repeat(pa.scalar(number, pa.int32()), record.rows) for number, record in enumerate(records)]
     )
     names = [name for name in _FILE.names if name in given and name != "event_day"]
     fields = [pa.field(name, given[name].type, nullable=given[name].null_count > 0) for name in names]
@@ -347,14 +356,14 @@ def _encoded(rows: pa.Table) -> pa.Table:
     return pa.table(columns, schema=CODED_ROWS)
 
 
-def _whole(rows: pa.Table, parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]]) -> pa.Table:
+def _whole(rows: pa.Table, parts: Sequence[tuple[BatchRecord, Any, Any]], tables: Sequence[pa.Table]) -> pa.Table:
     """Return event rows with every column of a file."""
     batch = rows["batch"].combine_chunks()
     records = [record for record, _, _ in parts]
     columns: dict[str, Any] = dict(zip(rows.schema.names, rows.columns, strict=True))
     columns |= {name: column(name, records, {}, batch) for name in OF_BATCH}
     columns["event_day"] = pa.chunked_array(
-        [chunk for _, part, _ in parts for chunk in part["event_day"].chunks], pa.date32()
+        [chunk for table in tables for chunk in table["event_day"].chunks], pa.date32()
     )
     nothing: Any = [pa.nulls(rows.num_rows, field.type) for field in _OWN[2:]]
     columns |= dict(zip((field.name for field in _OWN[2:]), nothing, strict=True))

@@ -47,9 +47,14 @@ def parse(text: str, kind: TokenKind) -> str:
     return text
 
 
+def has_shape(text: str, kind: TokenKind) -> bool:
+    """Say whether `text` is as long as a token of that kind and made of its letters; its checksum is not looked at."""
+    return _SHAPES[kind].fullmatch(text) is not None
+
+
 def index_of(key: bytes, token: str) -> str:
     """Return the HMAC-SHA256 under which a token is stored, in hex: useless without the key, equal only if it is."""
-    return hmac.new(key, token.encode("ascii"), hashlib.sha256).hexdigest()
+    return hmac.digest(key, token.encode("ascii"), hashlib.sha256).hex()
 
 
 def checksum(body: str) -> str:

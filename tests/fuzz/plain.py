@@ -27,7 +27,7 @@ import pyarrow as pa
 from ingest.arrow import look_through
 from ingest.events import LINE_COLUMNS
 from ingest.lines import judge
-from ingest.plain import Reader
+from ingest.plain import Lines, Reader
 from lake.schema import EVENT_LINE
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,6 @@ class Exact:
         self._looking.argtypes = (ctypes.c_void_p, *self._looking.argtypes[1:])
         self.reader._look_through = self._look
         self._code = self.reader._read_lines
-        self._code.argtypes = tuple(ctypes.c_void_p if at == 1 else kind for at, kind in enumerate(self._code.argtypes))
         self.reader._read_lines = self._call
 
     def _count(self, data: bytes, size: int) -> int:
@@ -101,29 +100,44 @@ class Exact:
         finally:
             self._libc.free(at)
 
-    def _call(self, rules: Any, data: bytes, *rest: Any) -> int:
-        at = self._libc.malloc(len(data))
-        ctypes.memmove(at, data, len(data))
+    def _call(self, rules: Any, parts: Any, *rest: Any) -> int:
+        # The first thing in a part is where its data is.
+        places = [ctypes.c_void_p.from_buffer(part) for part in parts]
+        given = [place.value for place in places]
+        for place, part in zip(places, parts, strict=True):
+            at = self._libc.malloc(part.size)
+            ctypes.memmove(at, place.value, part.size)
+            place.value = at
         try:
-            return int(self._code(rules, at, *rest))
+            return int(self._code(rules, parts, *rest))
         finally:
-            self._libc.free(at)
+            for place, before in zip(places, given, strict=True):
+                self._libc.free(place.value)
+                place.value = before
 
 
 def try_lines(exact: Exact, rng: random.Random) -> tuple[int, int]:
     """Read a body; return how many lines it had, and how many were plain."""
-    body = b"".join(line(rng) + b"\n" for _ in range(rng.choice((1, 2, 9))))
-    count = body.count(b"\n")
-    if exact.reader.count_lines(body) != count:
-        raise AssertionError((body, "newlines"))
-    rows, plain, sums = exact.reader.read_lines(body, 0, count, LONGEST, 2)
+    bodies = [b"".join(line(rng) + b"\n" for _ in range(rng.choice((1, 2, 9)))) for _ in range(rng.choice((1, 1, 3)))]
+    counts = [body.count(b"\n") for body in bodies]
+    if [exact.reader.count_lines(body) for body in bodies] != counts:
+        raise AssertionError((bodies, "newlines"))
+    parts = [Lines(body, 0, count) for body, count in zip(bodies, counts, strict=True)]
+    rows, plain, sums = exact.reader.read_lines(parts, LONGEST, 2)
     rows.validate(full=True)
-    lines = body.split(b"\n")[:-1]
-    judged = judge([one for one, good in zip(lines, plain, strict=True) if good], LONGEST)
-    found = pa.Table.from_batches([rows])
-    if judged.faults or judged.sums != sums or not found.drop_columns("line").equals(judged.rows.drop_columns("line")):
-        raise AssertionError((body, plain, judged.faults))
-    return count, sums.rows
+    found, start = pa.Table.from_batches([rows]), 0
+    for body, good, told in zip(bodies, plain, sums, strict=True):
+        lines = body.split(b"\n")[:-1]
+        judged = judge([one for one, is_good in zip(lines, good, strict=True) if is_good], LONGEST)
+        mine = found.slice(start, told.rows)
+        start += told.rows
+        if judged.faults or judged.sums != told:
+            raise AssertionError((body, good, judged.faults))
+        if not mine.drop_columns("line").equals(judged.rows.drop_columns("line")):
+            raise AssertionError((body, good, mine.to_pylist()))
+        if mine["line"].to_pylist() != [index + 2 for index, is_good in enumerate(good) if is_good]:
+            raise AssertionError((body, good, "numbers"))
+    return sum(counts), start
 
 
 def try_columns(exact: Exact, rng: random.Random) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import atheris
 import zstandard
 
 with atheris.instrument_imports(include=["ingest"]):
-    from ingest.batch import ARROW, NDJSON, Arrived, Batch, read_batches
+    from ingest.batch import ARROW, NDJSON, Arrived, Batch, Unread, read_batches
     from ingest.settings import REJECTED_BYTES, IngestSettings
 from kaimon.base.problems import Problem
 from lake.segments import encode_segment, read_segment
@@ -58,10 +58,11 @@ def arrived(body: bytes, kind: str) -> Arrived:
     return Arrived(body, hashlib.sha256(body).hexdigest(), 1_700_000_000_000_000, SENDER, kind)
 
 
-def _neighbour() -> Arrived:
-    """Return a good batch of one good line and one bad one, which is parsed along with some inputs."""
+def _neighbours() -> list[Arrived]:
+    """Return two batches, of a good line and of that and a bad one; some inputs are parsed along with one of them."""
     with open(sys.argv[1], "rb") as file:  # noqa: PTH123 - argv is the fuzzer's
-        return arrived(_SIZED.compress(file.read()), NDJSON)
+        lines = file.read().splitlines(keepends=True)
+    return [arrived(_SIZED.compress(b"".join(lines[:end])), NDJSON) for end in (2, 3)]
 
 
 def claim(size: int) -> None:
@@ -90,12 +91,13 @@ def take(data: bytes) -> None:
     """Read one body: it is a batch, or refused as documented; good ones that are parsed with it are as ever."""
     body, kind = body_of(data)
     # In company, or alone, which is quicker.
-    around = [NEIGHBOUR] if data[:1] >= b"\xf0" else []
-    found = read_batches([(one, claim) for one in (*around, arrived(body, kind), *around)], SETTINGS)
+    bad = data[:1] >= b"\xf0"
+    around = [NEIGHBOURS[bad]] if data[:1] >= b"\xe0" else []
+    found = read_batches([Unread(one, SETTINGS, claim) for one in (*around, arrived(body, kind), *around)])
     batch = found.pop(len(around))
     for neighbour in found:
         assert isinstance(neighbour, Batch), neighbour
-        assert (neighbour.record.rows, [line.line for line in neighbour.rejected]) == (1, [3])
+        assert (neighbour.rows["line"].to_pylist(), [line.line for line in neighbour.rejected]) == ([2], [3] * bad)
     if isinstance(batch, Problem):
         assert (batch.status, batch.code) in REFUSALS, batch
     elif isinstance(batch, Exception):
@@ -105,6 +107,6 @@ def take(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    NEIGHBOUR = _neighbour()
+    NEIGHBOURS = _neighbours()
     atheris.Setup([sys.argv[0], *sys.argv[2:]], take)
     atheris.Fuzz()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import arrow, lines
-from ingest.batch import ARROW, Arrived, Batch, read_batch
+from ingest.batch import ARROW, Arrived, Batch, Unread, read_batch
 from ingest.plain import reader
 from ingest.settings import IngestSettings
 from kaimon.base.problems import Problem
@@ -43,7 +43,7 @@ def table_of(*events: dict[str, Any]) -> pa.Table:
 
 def read(data: bytes, kind: str = ARROW) -> Batch:
     sender = HostIdentity("acme", AGENT, "host-1", "active")
-    return read_batch(Arrived(zstandard.compress(data), "0" * 64, 1, sender, kind), IngestSettings())
+    return read_batch(Unread(Arrived(zstandard.compress(data), "0" * 64, 1, sender, kind), IngestSettings()))
 
 
 def refusal(data: bytes) -> Problem:

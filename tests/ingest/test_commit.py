@@ -5,20 +5,21 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import zstandard
 
 from ingest.admission import Admission
-from ingest.batch import Arrived, Batch, read_batch
+from ingest.batch import Arrived, Batch, Unread, read_batch
 from ingest.commit import CommitRule, Committer
 from ingest.metrics import Metrics
 from ingest.settings import IngestSettings
 from kaimon.base.problems import Problem
-from lake.segments import read_segment, segment_key
+from lake.segments import encode_segment, read_segment, segment_key
 from lake.stores import LocalStore, StoreError
 from tenancy.credentials import HostIdentity
 
@@ -60,23 +61,32 @@ class Bench:
         self.fatal = fatal
         self.admission = Admission(HUGE)
         self.durable: list[str] = []
+        self._wire = wire
         self._host = wire.Host("acme", "agt_0123456789abcdef", "")
 
     def batch(self, rows: int = 2) -> Batch:
         body = self._host.batch(rows)
         sender = HostIdentity("acme", self._host.agent_id, "host-1", "active")
-        return read_batch(
-            Arrived(body, f"{self._host.batch_seq:064x}", 1_700_000_000_000_000, sender), IngestSettings()
-        )
+        arrived = Arrived(body, f"{self._host.batch_seq:064x}", 1_700_000_000_000_000, sender)
+        return read_batch(Unread(arrived, IngestSettings()))
 
-    def stage(self, batch: Batch, tenant: str = "acme", size: int | None = None) -> asyncio.Task[None]:
-        async def staging() -> None:
-            with self.admission.reserve(size or batch.size) as reservation:
-                part = (batch.record, batch.rows, batch.rejected)
-                noted = partial(self.durable.append, batch.record.digest)
-                await self.committer.stage(tenant, part, reservation, noted)
+    def unread(self, *lines: dict[str, Any] | bytes, **header: Any) -> Unread:
+        """Return a body as it came, of these lines, under the next number."""
+        body = zstandard.compress(self._wire.lines(self._host.header(**header), *lines))
+        sender = HostIdentity("acme", self._host.agent_id, "host-1", "active")
+        return Unread(Arrived(body, f"{self._host.batch_seq:064x}", 1_700_000_000_000_000, sender), IngestSettings())
+
+    def stage(self, batch: Batch | Unread, tenant: str = "acme", size: int | None = None) -> asyncio.Task[Batch]:
+        async def staging() -> Batch:
+            took = batch.size if isinstance(batch, Batch) else len(batch.arrived.body)
+            with self.admission.reserve(size or took) as reservation:
+                mine = replace(batch, claim=reservation.resize) if isinstance(batch, Unread) else batch
+                return await self.committer.stage(tenant, mine, reservation, self._note)
 
         return asyncio.get_running_loop().create_task(staging())
+
+    def _note(self, batch: Batch) -> None:
+        self.durable.append(batch.record.digest)
 
     def staged(self, tenant: str = "acme") -> list[list[int]]:
         """Return the batch numbers in each segment, in order."""
@@ -116,7 +126,7 @@ async def until(ask: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-async def refusal(task: asyncio.Task[None]) -> Problem:
+async def refusal(task: asyncio.Task[Batch]) -> Problem:
     with pytest.raises(Problem) as refused:
         await task
     return refused.value
@@ -259,6 +269,82 @@ def test_a_batch_that_cannot_be_encoded_does_not_take_its_neighbours_with_it(run
             await tasks[1]
         assert bench.staged() == [[1], [3]]
         assert bench.admission.taken == 0
+
+    run(scene)
+
+
+def test_small_batches_are_read_together_and_come_out_as_each_alone(run: Any, wire: ModuleType) -> None:
+    async def scene(bench: Bench) -> None:
+        paths = [["/a", "/b"], [], ["/b", "/c", "/d"], ["/a"]]
+        bodies = [bench.unread(*(wire.event(n, path=path) for n, path in enumerate(some))) for some in paths]
+        alone = [read_batch(body) for body in bodies]
+        together = await asyncio.gather(*(bench.stage(body) for body in bodies))
+        assert together[0].table is together[2].table
+        for mine, other in zip(together, alone, strict=True):
+            assert (mine.record, mine.rejected, mine.size) == (other.record, other.rejected, other.size)
+            assert mine.rows.equals(other.rows)
+        segment = read_segment(bench.store.get(segment_key("acme", NODE, 1)))
+        assert segment.batches == [batch.record for batch in alone]
+        parts = [(batch.record, batch.rows, batch.rejected) for batch in alone]
+        assert segment.events.equals(read_segment(encode_segment(NODE, 1, "acme", parts)).events)
+        assert segment.events["path"].to_list() == [path for some in paths for path in some]
+        assert bench.admission.taken == 0
+
+    run(scene)
+
+
+def test_a_small_batch_that_is_none_is_refused_and_its_neighbours_are_durable(run: Any, wire: ModuleType) -> None:
+    async def scene(bench: Bench) -> None:
+        good, bad_line = bench.unread(wire.event(1)), bench.unread(wire.event(2), b"{}")
+        forged = bench.unread(wire.event(3), agent_id="agt_ffffffffffffffff")
+        torn = replace(good, arrived=replace(good.arrived, body=good.arrived.body[:-4]))
+        tasks = [bench.stage(one) for one in (good, forged, bad_line, torn)]
+        assert [(await refusal(tasks[at])).code for at in (1, 3)] == ["agent_mismatch", "malformed_body"]
+        assert [(len(batch.rows), len(batch.rejected)) for batch in (await tasks[0], await tasks[2])] == [
+            (1, 0),
+            (1, 1),
+        ]
+        assert bench.staged() == [[1, 2]]
+        assert bench.admission.taken == 0
+
+    run(scene)
+
+
+def test_a_group_of_which_nothing_can_be_read_makes_no_segment(run: Any, wire: ModuleType) -> None:
+    async def scene(bench: Bench) -> None:
+        forged = bench.unread(wire.event(1), agent_id="agt_ffffffffffffffff")
+        assert (await refusal(bench.stage(forged))).code == "agent_mismatch"
+        await bench.stage(bench.unread(wire.event(1)))
+        assert bench.staged() == [[2]]
+
+    run(scene)
+
+
+def test_memory_that_a_small_batch_does_not_get_is_its_own_refusal(run: Any, wire: ModuleType) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.admission.limit = 20_000
+        large, small = bench.unread(*(wire.event(n) for n in range(200))), bench.unread(wire.event(1))
+        tasks = [bench.stage(large), bench.stage(small)]
+        assert (await refusal(tasks[0])).code == "overloaded"
+        await tasks[1]
+        assert bench.staged() == [[2]]
+        assert bench.admission.taken == 0
+
+    run(scene)
+
+
+def test_batches_that_were_read_together_can_be_written_apart(run: Any, wire: ModuleType) -> None:
+    async def scene(bench: Bench) -> None:
+        bad = bench.batch()
+        broken = Batch(bad.record, bad.rows.slice(1), [], bad.size)
+        bodies = [bench.unread(wire.event(1, path="/a")), bench.unread(wire.event(2, path="/b"))]
+        tasks = [bench.stage(one) for one in (bodies[0], broken, bodies[1])]
+        await asyncio.gather(tasks[0], tasks[2])
+        with pytest.raises(ValueError, match="rows"):
+            await tasks[1]
+        assert bench.staged() == [[2], [3]]
+        written = [read_segment(bench.store.get(segment_key("acme", NODE, seq))).events for seq in (1, 2)]
+        assert [rows["path"].to_list() for rows in written] == [["/a"], ["/b"]]
 
     run(scene)
 

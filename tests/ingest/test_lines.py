@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ingest import events
 from ingest.events import LARGEST_COUNT, LINE_COLUMNS, Fault, parse_lines
 from ingest.lines import judge, read_lines
+from ingest.plain import Lines
 from lake.schema import EVENT_LINE
 from lake.segments import rows_of
 
@@ -26,7 +27,7 @@ def parse(body: bytes, longest: int = LONGEST) -> tuple[pa.Table, list[Fault]]:
     table, faults = parse_lines(lines, longest)
     alone = [events._sorted_out([line], longest) for line in lines]
     assert table.equals(pa.Table.from_batches([rows for rows, _ in alone], EVENT_LINE))
-    whole = read_lines(body, 0, len(lines), longest) if lines else judge([], longest)
+    whole = read_lines(Lines(body, 0, len(lines)), longest) if lines else judge([], longest)
     whole.rows.validate(full=True)
     bad = {fault.index for fault in faults}
     numbers = pa.array([index + 2 for index in range(len(lines)) if index not in bad], pa.int32())

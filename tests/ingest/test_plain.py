@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ingest import lines
 from ingest.events import LINE_COLUMNS, RANGES
 from ingest.lines import Events
-from ingest.plain import Reader, Sums, reader
+from ingest.plain import Lines, Reader, Sums, reader
 from lake.schema import EVENT_LINE
 from lake.segments import ROWS
 
@@ -63,7 +63,7 @@ def judged(body: bytes) -> Read:
 
 def read(body: bytes) -> Read:
     """Read a body as a server does."""
-    return told(lines.read_lines(body, 0, body.count(b"\n"), LONGEST))
+    return told(lines.read_lines(Lines(body, 0, body.count(b"\n")), LONGEST))
 
 
 def told(events: Events) -> Read:
@@ -76,7 +76,7 @@ def check(body: bytes, library: Reader | None = None) -> list[bool]:
     """Plain lines must be what the judge makes of them; return which are plain."""
     compiled = library or reader()
     assert compiled is not None
-    rows, plain, sums = compiled.read_lines(body, 0, body.count(b"\n"), LONGEST, 2)
+    rows, (plain,), (sums,) = compiled.read_lines([Lines(body, 0, body.count(b"\n"))], LONGEST, 2)
     rows.validate(full=True)
     numbers = [index + 2 for index, good in enumerate(plain) if good]
     assert rows["line"].to_pylist() == numbers

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 from typer.testing import CliRunner
 
-from ingest.batch import Arrived, read_batch
+from ingest.batch import Arrived, Unread, read_batch
 from ingest.settings import IngestSettings
 from kaimon.base.clock import to_micros
 from kaimon.cli.quarantine import app
@@ -212,7 +212,7 @@ def test_what_ingest_refused_by_a_limit_lands_when_the_limit_is_raised(
     body = zstandard.compress(wire.lines(host.header(), *rows))
     sender = HostIdentity("acme", host.agent_id, "host-1", Subscription("active"))
     arrived = Arrived(body, hashlib.sha256(body).hexdigest(), to_micros(now), sender)
-    batch = read_batch(arrived, IngestSettings(max_line_bytes=600))
+    batch = read_batch(Unread(arrived, IngestSettings(max_line_bytes=600)))
     assert [line.code for line in batch.rejected] == ["line_too_long"]
     data = encode_segment("node-9", 1, "acme", [(batch.record, batch.rows, batch.rejected)])
     open_store("staging").put_new(segment_key("acme", "node-9", 1), data)
