@@ -66,8 +66,10 @@ class IngestSettings(HomeSettings):
         "to that tenant.",
     )
     body_timeout_s: float = Field(default=30.0, gt=0, description="Seconds within which a body must have arrived.")
-    parse_threads: int = Field(default=2, ge=1, description="Threads that decompress and parse.")
-    commit_threads: int = Field(default=4, ge=1, description="Threads that write segments.")
+    parse_threads: int = Field(default=2, ge=1, description="Threads that decompress and parse large bodies.")
+    commit_threads: int = Field(
+        default=4, ge=1, description="Threads that write segments, and read their small bodies."
+    )
     patience_s: float = Field(
         default=20.0, gt=0, description="Seconds that a request waits for its segment; then ingest answers 503."
     )
