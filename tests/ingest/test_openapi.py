@@ -216,5 +216,7 @@ def test_a_line_is_taken_if_the_document_says_so_and_else_rejected(
 
     each_case(lines_of(document), mode, 100, take)
     good = mode is GenerationMode.POSITIVE
-    assert came["header 200" if good else "header 400"] > sum(came.values()) / 10
-    assert came["event None" if good else "event bad_value"] > sum(came.values()) / 10
+    # Each case has one header; how many events is up to the generator, which draws from whatever is imported, too.
+    cases = came["header 200"] + came["header 400"]
+    assert came["header 200" if good else "header 400"] > cases / 10
+    assert came["event None" if good else "event bad_value"] > cases / 10
