@@ -26,6 +26,7 @@ NDJSON: Final = "application/x-ndjson"
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _SMALL_SENT: Final = 32 * 1024
 _SMALL_OPENED: Final = 256 * 1024
+"""Bytes of a small body, as sent and opened."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -81,7 +81,7 @@ async def _first(call: Call, service: Service, arrived: Arrived, reservation: Re
         raise
     record = batch.record
     call.said.update(load_id=record.load_id, batch_seq=record.batch_seq, rows=record.rows, rejected=record.rejected)
-    answer = Answer(record.rows, record.rejected, _errors(batch))
+    answer = _answer_of(batch)
     pending.settle(answer)
     return answer
 
@@ -101,7 +101,7 @@ async def _stage(service: Service, arrived: Arrived, reservation: Reservation) -
 def _note(service: Service, key: BatchKey, batch: Batch) -> None:
     """Take note of a batch that is durable."""
     tenant, record = key[0], batch.record
-    service.recent.remember(key, Answer(record.rows, record.rejected, _errors(batch)))
+    service.recent.remember(key, _answer_of(batch))
     if service.recent.another(tenant, record.identity, record.digest):
         service.metrics.conflicts.inc()
         get_logger(__name__).warning(
@@ -116,14 +116,13 @@ def _note(service: Service, key: BatchKey, batch: Batch) -> None:
     service.authenticator.use.add(tenant, record.rows)
 
 
-def _errors(batch: Batch) -> tuple[dict[str, Any], ...]:
-    if not batch.rejected:
-        return ()
-    return tuple({"line": line.line, "code": line.code, "detail": line.detail} for line in batch.rejected[:MOST_ERRORS])
+def _answer_of(batch: Batch) -> Answer:
+    named = ({"line": line.line, "code": line.code, "detail": line.detail} for line in batch.rejected[:MOST_ERRORS])
+    return Answer(batch.record.rows, batch.record.rejected, tuple(named))
 
 
 async def _answer(call: Call, service: Service, answer: Answer, *, duplicate: bool) -> None:
-    (service.metrics.duplicate if duplicate else service.metrics.first).inc()
+    (service.metrics.duplicate_batches if duplicate else service.metrics.new_batches).inc()
     call.said["duplicate"] = duplicate
     body = {
         "accepted": answer.accepted,

@@ -55,7 +55,7 @@ class Metrics:
         self.request_seconds = seconds("request_seconds", "From a request's first byte to its answer", "route")
         self.refusals = counter("refusals", "Requests refused, by problem code", "code")
         batches = counter("batches", "Batches answered with 200", "duplicate")
-        self.first, self.duplicate = (batches.labels(duplicate=word) for word in ("false", "true"))
+        self.new_batches, self.duplicate_batches = (batches.labels(duplicate=word) for word in ("false", "true"))
         self.events = counter("events", "Event rows staged")
         self.rejected = counter("rejected_lines", "Lines staged as rejected", "code")
         self.body_bytes = counter("body_bytes", "Bodies of batches, as sent")
@@ -100,7 +100,7 @@ class Metrics:
         self.slow_parses.inc(batch.slow)
         if record.last_time is not None:
             self.late_seconds.observe(max(record.received_at - record.last_time, 0) / 1e6)
-        for code, lines in Counter(line.code for line in batch.rejected).items() if batch.rejected else ():
+        for code, lines in Counter(line.code for line in batch.rejected).items():
             self.rejected.labels(code=code).inc(lines)
 
     def watch(self, name: str, meaning: str, ask: Callable[[], float]) -> None:

@@ -2,7 +2,7 @@
 
 Plain is a part of JSON in which nothing is left open: no space, no escape, no null, no fraction, no key twice, no text
 that would have to be escaped. Whatever is read here, `ingest.events` reads as the same event; of all else it is not
-said that it is wrong. `plain_lines.c` and `plain_vouch.c` are the code, `script/build-reader` compiles them.
+said that it is wrong. The `plain_*.c` beside this are the code, `script/build-reader` compiles them.
 """
 
 from __future__ import annotations

@@ -28,6 +28,19 @@ from tenancy.tenants import create_tenant
 
 TENANT: Final = "bench"
 JARS: Final = sorted((Path(__file__).parents[2] / "build" / "spark").glob("delta-*.jar"))
+SPARK: Final = {
+    "spark.jars": ",".join(map(str, JARS)),
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+"""What Spark is told to read and write Delta's tables here, and to listen to nobody else."""
 _FILE_ROWS: Final = 1_000_000
 _WARM_ROWS: Final = 200_000
 
@@ -135,23 +148,13 @@ def _serve(pipe: Connection, folder: str) -> None:
     """Start Spark and write what is asked for until the pipe is closed; then end it."""
     # Through importlib: Spark need not be there for the types to be checked.
     builder: Any = importlib.import_module("pyspark.sql").SparkSession.builder.master("local[2]")
-    told = {
-        "spark.jars": ",".join(map(str, JARS)),
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.session.timeZone": "UTC",
+    told = SPARK | {
         "spark.sql.parquet.compression.codec": "zstd",
         # Else Spark sorts all rows by day before it writes them.
         "spark.sql.maxConcurrentOutputFileWriters": "8",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.databricks.delta.snapshotPartitions": "2",
         "spark.driver.memory": "4g",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
         "spark.local.dir": f"{folder}/spark-local",
         "spark.sql.warehouse.dir": f"{folder}/spark-warehouse",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
     }
     for name, value in told.items():

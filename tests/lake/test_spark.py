@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pytest
 
+from benchmarks.support.spark import JARS, SPARK
 from lake.checksum import RowsChecksum
 from lake.commits import Writer
 from lake.encoding import encode
@@ -24,7 +24,6 @@ from lake.sealed import SealedFiles
 from lake.settings import LakeSettings
 from lake.tables import table_place
 
-JARS = sorted((Path(__file__).parents[2] / "build" / "spark").glob("delta-*.jar"))
 DAYS = (date(2026, 1, 1), date(2026, 1, 2))
 
 
@@ -33,20 +32,8 @@ def spark() -> Iterator[Any]:
     sql = pytest.importorskip("pyspark.sql", reason="Spark is not installed: script/bootstrap bench")
     if not JARS or shutil.which("java") is None:
         pytest.skip("Delta's jars or Java are not there: script/bootstrap bench")
-    told = {
-        "spark.jars": ",".join(map(str, JARS)),
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.ui.enabled": "false",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.databricks.delta.snapshotPartitions": "2",
-        "spark.ui.showConsoleProgress": "false",
-    }
     builder = sql.SparkSession.builder.master("local[2]")
-    for name, value in told.items():
+    for name, value in SPARK.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     yield session
