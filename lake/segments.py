@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from io import BytesIO
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from lake.columns import table_schema
 from lake.implied import OF_BATCH, absent, column, constants_of, expressions
 from lake.schema import EVENT_LINE, EVENTS
+from lake.written import COUNTING, SQUEEZED, writer
 
 FIRST_SEQUENCE: Final = 1
 """The number of a node's first segment for a tenant; each next one is one more."""
@@ -246,6 +247,27 @@ def encode_segment(
     tables = [rows for _, rows, _ in parts] if together is None else [together]
     if sum(table.num_rows for table in tables) != sum(record.rows for record, _, _ in parts):
         raise ValueError(f"{sum(table.num_rows for table in tables)} rows, not as many as their batches say")
+    records = [record for record, _, _ in parts]
+
+    def head_of(constants: Mapping[str, int | str | None]) -> bytes:
+        head = {"version": VERSION, "tenant": tenant, "node": node, "seq": seq}
+        return msgspec.json.encode({**head, "batches": records, "constants": constants})
+
+    some_rejected = any(rejected for _, _, rejected in parts)
+    compiled = None if some_rejected or not any(record.rows for record in records) else writer()
+    if compiled is not None:
+        data = compiled.write(tables, [record.rows for record in records], _METADATA, head_of)
+        if data is not None:
+            return data
+    return _by_parquet(parts, tables, head_of)
+
+
+def _by_parquet(
+    parts: Sequence[tuple[BatchRecord, pa.Table, Sequence[Rejected]]],
+    tables: Sequence[pa.Table],
+    head_of: Callable[[Mapping[str, int | str | None]], bytes],
+) -> bytes:
+    """Return a segment's bytes by Parquet's own writer, which also takes refused lines, and no rows at all."""
     events = _event_rows([record for record, _, _ in parts], tables)
     constants: dict[str, int | str | None] = {}
     if any(rejected for _, _, rejected in parts):
@@ -256,19 +278,11 @@ def encode_segment(
         table = events
         constants = constants_of(table)
         table = table.drop_columns(list(constants))
-    head = {
-        "version": VERSION,
-        "tenant": tenant,
-        "node": node,
-        "seq": seq,
-        "batches": [part[0] for part in parts],
-        "constants": constants,
-    }
     # A file of Python's would be called for every page, by a thread that waits for the interpreter each time.
     target = pa.BufferOutputStream()
     with pq.ParquetWriter(target, table.schema, **_options(table.schema.names)) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({_METADATA.decode(): msgspec.json.encode(head).decode()})
+        writer.add_key_value_metadata({_METADATA.decode(): head_of(constants).decode()})
     data: bytes = target.getvalue().to_pybytes()
     return data
 
@@ -306,19 +320,15 @@ _OWN_FRAME: Final = pl.DataFrame(pa.schema(list(_OWN)).empty_table()).schema
 _TEXTS: Final = [column.name for column in EVENTS if column.kind == "string"]
 _TEXT: Final = ROWS.get_field_index("path")
 _LANDING: Final = ["batch", "line", *(column.name for column in EVENTS if column.name != "event_day")]
-_COUNTING: Final = frozenset({"line", "time", "last_time", "monotonic_ns", "seq", "pid", "process_start", "inode"})
-"""Columns that run up or take many values: the differences are small, or a dictionary would be made in vain."""
-_SQUEEZED: Final = frozenset({"code", "detail", "raw", "path", "target_path", "container_id"})
-"""Columns that zstd still makes smaller; what the encoding leaves of the others is less than zstd's beginning costs."""
 
 
 def _options(names: Sequence[str]) -> dict[str, Any]:
     """Return how a file with these columns is written."""
     return {
-        "compression": {name: "zstd" if name in _SQUEEZED else "none" for name in names},
-        "compression_level": {name: 1 for name in names if name in _SQUEEZED},
-        "use_dictionary": [name for name in names if name not in _COUNTING],
-        "column_encoding": {name: "DELTA_BINARY_PACKED" for name in names if name in _COUNTING},
+        "compression": {name: "zstd" if name in SQUEEZED else "none" for name in names},
+        "compression_level": {name: 1 for name in names if name in SQUEEZED},
+        "use_dictionary": [name for name in names if name not in COUNTING],
+        "column_encoding": {name: "DELTA_BINARY_PACKED" for name in names if name in COUNTING},
         "write_statistics": False,
         # Arrow's own copy of the schema would hold the headers a second time.
         "store_schema": False,

@@ -1,0 +1,420 @@
+/* Columns: what differs in each is found, and a page made of it. */
+#include "segment.h"
+
+enum { MOST_ENTRIES = 4096 };
+
+const char *source_digest(void)
+{
+	return SOURCE_DIGEST;
+}
+
+/* What was found in a column so far, by its hash: its texts, which stay where they are, or its numbers. */
+struct entry {
+	uint64_t hash;
+	const uint8_t *text;
+	int64_t number;
+	uint32_t size;
+};
+
+struct found {
+	const uint64_t *seed;
+	struct entry *entries;
+	uint32_t *slots; /* one more than the entry's place; 0 where none is */
+	int64_t count, room;
+	uint64_t mask;
+	int failed;
+};
+
+static uint64_t mix(uint64_t one, uint64_t other)
+{
+	__uint128_t product = (__uint128_t)one * other;
+
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static uint64_t load(const uint8_t *at, size_t size)
+{
+	uint64_t found = 0;
+
+	memcpy(&found, at, size);
+	return found;
+}
+
+/* Whoever does not know the seed cannot make many texts that fall into one slot. */
+static uint64_t hash_of(const uint64_t *seed, const uint8_t *text, size_t size)
+{
+	uint64_t hash = seed[0] ^ size, first = 0, last = 0;
+
+	for (; size > 16; size -= 16, text += 16)
+		hash = mix(load(text, 8) ^ seed[1], load(text + 8, 8) ^ hash);
+	if (size >= 8) {
+		first = load(text, 8);
+		last = load(text + size - 8, 8);
+	} else if (size >= 4) {
+		first = load(text, 4);
+		last = load(text + size - 4, 4);
+	} else if (size > 0) {
+		first = (uint64_t)text[0] << 16 | (uint64_t)text[size / 2] << 8 | text[size - 1];
+	}
+	return mix(mix(first ^ seed[1], last ^ hash), seed[2]);
+}
+
+static void begin(struct found *found, const uint64_t *seed)
+{
+	memset(found, 0, sizeof(*found));
+	found->seed = seed;
+	found->room = 64;
+	found->mask = 127;
+	found->entries = malloc(found->room * sizeof(*found->entries));
+	found->slots = calloc(found->mask + 1, sizeof(*found->slots));
+	found->failed = found->entries == NULL || found->slots == NULL;
+}
+
+static void end(struct found *found)
+{
+	free(found->entries);
+	free(found->slots);
+}
+
+/* Doubles the room. */
+static void grow(struct found *found)
+{
+	uint64_t mask = found->mask * 2 + 1;
+	struct entry *entries = realloc(found->entries, found->room * 2 * sizeof(*entries));
+	uint32_t *slots = calloc(mask + 1, sizeof(*slots));
+
+	if (entries != NULL)
+		found->entries = entries;
+	if (entries == NULL || slots == NULL) {
+		free(slots);
+		found->failed = 1;
+		return;
+	}
+	for (int64_t each = 0; each < found->count; each++) {
+		uint64_t slot = entries[each].hash & mask;
+
+		while (slots[slot] != 0)
+			slot = (slot + 1) & mask;
+		slots[slot] = (uint32_t)each + 1;
+	}
+	free(found->slots);
+	found->slots = slots;
+	found->mask = mask;
+	found->room *= 2;
+}
+
+/* Returns the place of what is new, in a free slot; 0 if there is no memory. */
+static uint32_t add(struct found *found, uint64_t slot, struct entry entry)
+{
+	found->entries[found->count++] = entry;
+	found->slots[slot] = (uint32_t)found->count;
+	if (found->count == found->room)
+		grow(found);
+	return found->failed ? 0 : (uint32_t)found->count - 1;
+}
+
+/* Returns the place of a text among those found, after it has found its own. */
+static uint32_t text_place(struct found *found, const uint8_t *text, uint32_t size)
+{
+	uint64_t hash = hash_of(found->seed, text, size), slot = hash & found->mask;
+
+	for (; found->slots[slot] != 0; slot = (slot + 1) & found->mask) {
+		const struct entry *entry = &found->entries[found->slots[slot] - 1];
+
+		if (entry->hash == hash && entry->size == size && memcmp(entry->text, text, size) == 0)
+			return found->slots[slot] - 1;
+	}
+	return add(found, slot, (struct entry){ .hash = hash, .text = text, .size = size });
+}
+
+static uint32_t number_place(struct found *found, int64_t number)
+{
+	uint64_t hash = mix((uint64_t)number ^ found->seed[1], found->seed[3]), slot = hash & found->mask;
+
+	for (; found->slots[slot] != 0; slot = (slot + 1) & found->mask)
+		if (found->entries[found->slots[slot] - 1].number == number)
+			return found->slots[slot] - 1;
+	return add(found, slot, (struct entry){ .hash = hash, .number = number });
+}
+
+static int is_there(const struct ArrowArray *column, int64_t row)
+{
+	const uint8_t *valid = column->n_buffers > 0 ? column->buffers[0] : NULL;
+
+	row += column->offset;
+	return column->null_count == 0 || valid == NULL || valid[row / 8] >> row % 8 & 1;
+}
+
+/* The offsets of a column's texts, the first of which is its row 0's. */
+static const int32_t *offsets_of(const struct ArrowArray *column)
+{
+	return (const int32_t *)column->buffers[1] + column->offset;
+}
+
+/* Takes a piece's texts, each for itself; returns how many indices there are then. */
+static int64_t take_texts(struct found *found, const struct ArrowArray *column, uint32_t *indices, int64_t taken)
+{
+	const int32_t *offsets = offsets_of(column);
+	const uint8_t *texts = column->buffers[2], *before = NULL;
+	uint32_t size_before = 0, place = 0;
+
+	for (int64_t row = 0; row < column->length && !found->failed; row++) {
+		const uint8_t *text = texts + offsets[row];
+		uint32_t size = offsets[row + 1] - offsets[row];
+
+		if (!is_there(column, row))
+			continue;
+		/* Rows of one process and one folder follow each other. */
+		if (before == NULL || size != size_before || memcmp(text, before, size) != 0)
+			place = text_place(found, text, size);
+		before = text;
+		size_before = size;
+		indices[taken++] = place;
+	}
+	return taken;
+}
+
+/* Takes a piece's texts by its dictionary, in which each is looked at once. */
+static int64_t take_coded(struct found *found, const struct ArrowArray *column, uint32_t *indices, int64_t taken)
+{
+	const struct ArrowArray *dictionary = column->dictionary;
+	const int32_t *offsets = offsets_of(dictionary), *given = offsets_of(column);
+	const uint8_t *texts = dictionary->buffers[2];
+	uint32_t *places = calloc(dictionary->length + 1, sizeof(*places)); /* one more than the place */
+
+	if (places == NULL)
+		found->failed = 1;
+	for (int64_t row = 0; row < column->length && !found->failed; row++) {
+		int32_t at = given[row];
+
+		if (column->null_count > 0 && !is_there(column, row))
+			continue;
+		if (places[at] == 0)
+			places[at] = text_place(found, texts + offsets[at], offsets[at + 1] - offsets[at]) + 1;
+		indices[taken++] = places[at] - 1;
+	}
+	free(places);
+	return taken;
+}
+
+static int64_t take_numbers(const struct field *field, const struct ArrowArray *column, int64_t *numbers, int64_t taken)
+{
+	const int64_t *wide = (const int64_t *)column->buffers[1] + column->offset;
+	const int32_t *narrow = (const int32_t *)column->buffers[1] + column->offset;
+
+	if (column->null_count == 0 && field->kind != INT32) {
+		memcpy(numbers + taken, wide, column->length * sizeof(*wide));
+		return taken + column->length;
+	}
+	for (int64_t row = 0; row < column->length; row++)
+		if (is_there(column, row))
+			numbers[taken++] = field->kind == INT32 ? narrow[row] : wide[row];
+	return taken;
+}
+
+/* Makes a page of indices into what was found, and its dictionary. */
+static void put_coded(const struct field *field, struct page *page, const struct found *found,
+		      const uint32_t *indices, int64_t taken)
+{
+	uint8_t width = found->count > 1 ? (uint8_t)width_of((uint64_t)found->count - 1) : 1;
+
+	for (int64_t each = 0; each < found->count; each++) {
+		const struct entry *entry = &found->entries[each];
+
+		if (field->kind == TEXT) {
+			put(&page->dictionary, &entry->size, sizeof(entry->size));
+			put(&page->dictionary, entry->text, entry->size);
+		} else {
+			put(&page->dictionary, &entry->number, field->kind == INT32 ? 4 : 8);
+		}
+	}
+	page->entries = found->count;
+	page->encoding = RLE_DICTIONARY;
+	put(&page->values, &width, 1);
+	put_runs(&page->values, indices, taken, width);
+}
+
+static void put_texts(struct pages *pages, int64_t index, struct ArrowArray *const *columns, int64_t count,
+		      struct said *said)
+{
+	struct page *page = &pages->columns[index];
+	struct found found;
+	int64_t taken = 0;
+
+	begin(&found, pages->seed);
+	for (int64_t each = 0; each < count && !found.failed; each++)
+		taken = columns[each]->dictionary == NULL ? take_texts(&found, columns[each], pages->indices, taken) :
+							    take_coded(&found, columns[each], pages->indices, taken);
+	if (found.failed) {
+		page->values.failed = 1;
+	} else if (found.count == 1 && page->nulls == 0 && index >= OWN) {
+		page->state = ONE;
+		said->text = found.entries[0].text;
+		said->text_size = found.entries[0].size;
+	} else {
+		put_coded(&pages->fields[index], page, &found, pages->indices, taken);
+	}
+	end(&found);
+}
+
+/* Makes a page of few different numbers; returns 0, and makes none, if there are many. */
+static int put_few(struct pages *pages, int64_t index, int64_t taken)
+{
+	struct page *page = &pages->columns[index];
+	struct found found;
+	int64_t row = 0;
+
+	begin(&found, pages->seed);
+	for (; row < taken && !found.failed && found.count <= MOST_ENTRIES; row++)
+		pages->indices[row] = row > 0 && pages->numbers[row] == pages->numbers[row - 1] ?
+					      pages->indices[row - 1] :
+					      number_place(&found, pages->numbers[row]);
+	if (found.failed)
+		page->values.failed = 1;
+	else if (found.count <= MOST_ENTRIES)
+		put_coded(&pages->fields[index], page, &found, pages->indices, taken);
+	end(&found);
+	return found.count <= MOST_ENTRIES;
+}
+
+/* Makes a page of numbers that are there. */
+static void put_all(struct pages *pages, int64_t index, int64_t taken, struct said *said)
+{
+	const struct field *field = &pages->fields[index];
+	struct page *page = &pages->columns[index];
+	int64_t row = 1;
+
+	while (row < taken && pages->numbers[row] == pages->numbers[0])
+		row++;
+	if (row == taken && page->nulls == 0 && index >= OWN) {
+		page->state = ONE;
+		said->number = pages->numbers[0];
+		return;
+	}
+	if (!field->counting && put_few(pages, index, taken))
+		return;
+	page->encoding = DELTA_BINARY_PACKED;
+	put_differences(&page->values, pages->numbers, taken, field->kind == INT32);
+}
+
+/* Counts the nulls of a piece that does not say: it is a part of another. */
+static int64_t nulls_of(const struct ArrowArray *column)
+{
+	const uint8_t *valid = column->buffers[0];
+	int64_t nulls = 0;
+
+	if (column->null_count >= 0)
+		return column->null_count;
+	for (int64_t row = column->offset; row < column->offset + column->length && valid != NULL; row++)
+		nulls += !(valid[row / 8] >> row % 8 & 1);
+	return nulls;
+}
+
+/* Counts the nulls, and writes which rows there are if there are some. */
+static void put_levels(struct pages *pages, struct page *page, struct ArrowArray *const *columns, int64_t count)
+{
+	int64_t at = 0;
+
+	for (int64_t each = 0; each < count; each++) {
+		columns[each]->null_count = nulls_of(columns[each]);
+		page->nulls += columns[each]->null_count;
+	}
+	if (page->nulls == 0 || page->nulls == pages->rows)
+		return;
+	for (int64_t each = 0; each < count; each++)
+		for (int64_t row = 0; row < columns[each]->length; row++)
+			pages->levels[at++] = (uint32_t)is_there(columns[each], row);
+	put_runs(&page->levels, pages->levels, at, 1);
+}
+
+static void put_column(struct pages *pages, int64_t index, struct ArrowArray *const *columns, int64_t count,
+		       struct said *said)
+{
+	struct page *page = &pages->columns[index];
+	int64_t taken = 0;
+
+	put_levels(pages, page, columns, count);
+	if (page->nulls == pages->rows) {
+		page->state = NOTHING;
+	} else if (pages->fields[index].kind == TEXT) {
+		put_texts(pages, index, columns, count, said);
+	} else {
+		for (int64_t each = 0; each < count; each++)
+			taken = take_numbers(&pages->fields[index], columns[each], pages->numbers, taken);
+		put_all(pages, index, taken, said);
+	}
+	said->state = page->state;
+	said->dictionary = page->dictionary.at;
+	said->dictionary_size = (int64_t)page->dictionary.size;
+}
+
+void forget_pages(struct pages *pages)
+{
+	if (pages == NULL)
+		return;
+	for (int64_t index = 0; index < pages->count; index++) {
+		free(pages->columns[index].dictionary.at);
+		free(pages->columns[index].levels.at);
+		free(pages->columns[index].values.at);
+	}
+	free(pages->numbers);
+	free(pages->indices);
+	free(pages->levels);
+	free(pages);
+}
+
+/* Gives pieces back to whoever made them. */
+void forget_pieces(struct ArrowArray *pieces, int64_t parts)
+{
+	for (int64_t each = 0; each < parts; each++)
+		if (pieces[each].release != NULL)
+			pieces[each].release(&pieces[each]);
+}
+
+/*
+ * Makes the pages of `count` columns: of each row its batch, its line, and the event's. The rows are in `pieces`, which
+ * hold line, day and the event's columns, texts as they are or as indices of 32 bits into a dictionary without nulls;
+ * none of them is without rows. `batches`: how many rows each batch has. `seed`: 32 random bytes.
+ * Returns NULL if there is no memory. Texts in `said` are the pieces', dictionaries the pages'.
+ */
+struct pages *make_pages(const struct field *fields, int64_t count, struct ArrowArray *pieces, int64_t parts,
+			 const int64_t *batches, int64_t batch_count, const uint64_t *seed, struct said *said)
+{
+	struct pages *pages = calloc(1, sizeof(*pages) + count * sizeof(struct page));
+	struct ArrowArray **columns = malloc((parts + 1) * sizeof(*columns));
+	int failed = pages == NULL || columns == NULL;
+
+	if (failed)
+		goto out;
+	pages->fields = fields;
+	pages->count = count;
+	memcpy(pages->seed, seed, sizeof(pages->seed));
+	for (int64_t each = 0; each < parts; each++)
+		pages->rows += pieces[each].length;
+	pages->numbers = malloc(pages->rows * sizeof(*pages->numbers));
+	pages->indices = malloc(pages->rows * sizeof(*pages->indices));
+	pages->levels = malloc(pages->rows * sizeof(*pages->levels));
+	failed = pages->numbers == NULL || pages->indices == NULL || pages->levels == NULL;
+	for (int64_t index = LINE; index < count && !failed; index++) {
+		/* Their second column is the day, which is not written. */
+		for (int64_t each = 0; each < parts; each++)
+			columns[each] = pieces[each].children[index == LINE ? 0 : index];
+		put_column(pages, index, columns, parts, &said[index]);
+		failed = pages->columns[index].values.failed || pages->columns[index].levels.failed ||
+			 pages->columns[index].dictionary.failed;
+	}
+	for (int64_t batch = 0, row = 0; batch < batch_count && !failed; batch++)
+		for (int64_t each = 0; each < batches[batch]; each++)
+			pages->numbers[row++] = batch;
+	if (!failed && !put_few(pages, BATCH, pages->rows)) {
+		pages->columns[BATCH].encoding = DELTA_BINARY_PACKED;
+		put_differences(&pages->columns[BATCH].values, pages->numbers, pages->rows, 1);
+	}
+	failed = failed || pages->columns[BATCH].values.failed || pages->columns[BATCH].dictionary.failed;
+out:
+	free(columns);
+	if (!failed)
+		return pages;
+	forget_pages(pages);
+	return NULL;
+}
