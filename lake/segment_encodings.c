@@ -76,6 +76,36 @@ static void pack(struct packer *packer, uint64_t value, int width)
 	packer->word = packer->held == 0 ? 0 : value >> (width - packer->held);
 }
 
+/* The same of `count` values of 32 or 64 bits, as many at a time as a word holds. */
+static inline __attribute__((always_inline)) void pack_some(struct packer *packer, const uint32_t *narrow,
+							     const uint64_t *wide, int64_t count, int width, int some)
+{
+	int64_t at = 0;
+
+	for (; at + some <= count; at += some) {
+		uint64_t word = 0;
+
+		for (int each = 0; each < some; each++)
+			word |= (narrow != NULL ? narrow[at + each] : wide[at + each]) << each * width;
+		pack(packer, word, width * some);
+	}
+	for (; at < count; at++)
+		pack(packer, narrow != NULL ? narrow[at] : wide[at], width);
+}
+
+static inline __attribute__((always_inline)) void pack_all(struct packer *packer, const uint32_t *narrow,
+							    const uint64_t *wide, int64_t count, int width)
+{
+	if (width <= 8)
+		pack_some(packer, narrow, wide, count, width, 8);
+	else if (width <= 16)
+		pack_some(packer, narrow, wide, count, width, 4);
+	else if (width <= 32)
+		pack_some(packer, narrow, wide, count, width, 2);
+	else
+		pack_some(packer, narrow, wide, count, width, 1);
+}
+
 /* Some of `values`, packed, up to a multiple of eight: behind the last come zeros. */
 static void put_packed(struct bytes *bytes, const uint32_t *values, int64_t count, int width)
 {
@@ -90,8 +120,7 @@ static void put_packed(struct bytes *bytes, const uint32_t *values, int64_t coun
 	if (packer.at == NULL)
 		return;
 	end = packer.at + groups * width;
-	for (int64_t each = 0; each < count; each++)
-		pack(&packer, values[each], width);
+	pack_all(&packer, values, NULL, count, width);
 	memcpy(packer.at, &packer.word, 8);
 	if (packer.at + 8 < end)
 		memset(packer.at + 8, 0, end - packer.at - 8);
@@ -144,8 +173,7 @@ static void put_block(struct bytes *bytes, uint64_t *differences, int64_t count,
 			all |= differences[each];
 		}
 		widths[part] = (uint8_t)width_of(all);
-		for (int64_t each = part * PART; each < (part + 1) * PART; each++)
-			pack(&packer, differences[each], widths[part]);
+		pack_all(&packer, NULL, differences + part * PART, PART, widths[part]);
 		/* 32 of them end in the middle of a word or at its end. */
 		if (packer.held > 0) {
 			memcpy(packer.at, &packer.word, 8);

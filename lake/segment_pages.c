@@ -234,6 +234,44 @@ static void put_coded(const struct field *field, struct page *page, const struct
 	put_runs(&page->values, indices, taken, width);
 }
 
+/* Says whether all pieces of a column without nulls hold one number: each is held against the one before it. */
+static int is_one_number(const struct field *field, struct ArrowArray *const *columns, int64_t count, int64_t *number)
+{
+	size_t width = field->kind == INT32 ? sizeof(int32_t) : sizeof(int64_t);
+	const uint8_t *first = (const uint8_t *)columns[0]->buffers[1] + columns[0]->offset * width;
+
+	for (int64_t each = 0; each < count; each++) {
+		const uint8_t *values = (const uint8_t *)columns[each]->buffers[1] + columns[each]->offset * width;
+
+		if (memcmp(values, first, width) != 0 || memcmp(values, values + width, (columns[each]->length - 1) * width) != 0)
+			return 0;
+	}
+	*number = field->kind == INT32 ? *(const int32_t *)first : *(const int64_t *)first;
+	return 1;
+}
+
+/* Says whether all pieces of a column without nulls hold one text, as far as their dictionaries tell. */
+static int is_one_text(struct ArrowArray *const *columns, int64_t count, struct said *said)
+{
+	for (int64_t each = 0; each < count; each++) {
+		const struct ArrowArray *dictionary = columns[each]->dictionary;
+		const int32_t *offsets;
+		const uint8_t *text;
+
+		if (dictionary == NULL || dictionary->length != 1)
+			return 0;
+		offsets = offsets_of(dictionary);
+		text = (const uint8_t *)dictionary->buffers[2] + offsets[0];
+		if (each == 0) {
+			said->text = text;
+			said->text_size = offsets[1] - offsets[0];
+		} else if (offsets[1] - offsets[0] != said->text_size || memcmp(text, said->text, said->text_size) != 0) {
+			return 0;
+		}
+	}
+	return 1;
+}
+
 static void put_texts(struct pages *pages, int64_t index, struct ArrowArray *const *columns, int64_t count,
 		      struct said *said)
 {
@@ -241,6 +279,10 @@ static void put_texts(struct pages *pages, int64_t index, struct ArrowArray *con
 	struct found found;
 	int64_t taken = 0;
 
+	if (page->nulls == 0 && index >= OWN && is_one_text(columns, count, said)) {
+		page->state = ONE;
+		return;
+	}
 	begin(&found, pages->seed);
 	for (int64_t each = 0; each < count && !found.failed; each++)
 		taken = columns[each]->dictionary == NULL ? take_texts(&found, columns[each], pages->indices, taken) :
@@ -277,20 +319,20 @@ static int put_few(struct pages *pages, int64_t index, int64_t taken)
 	return found.count <= MOST_ENTRIES;
 }
 
-/* Makes a page of numbers that are there. */
-static void put_all(struct pages *pages, int64_t index, int64_t taken, struct said *said)
+/* Makes a page of numbers, of those that are there. */
+static void put_numbers(struct pages *pages, int64_t index, struct ArrowArray *const *columns, int64_t count,
+			struct said *said)
 {
 	const struct field *field = &pages->fields[index];
 	struct page *page = &pages->columns[index];
-	int64_t row = 1;
+	int64_t taken = 0;
 
-	while (row < taken && pages->numbers[row] == pages->numbers[0])
-		row++;
-	if (row == taken && page->nulls == 0 && index >= OWN) {
+	if (page->nulls == 0 && index >= OWN && is_one_number(field, columns, count, &said->number)) {
 		page->state = ONE;
-		said->number = pages->numbers[0];
 		return;
 	}
+	for (int64_t each = 0; each < count; each++)
+		taken = take_numbers(field, columns[each], pages->numbers, taken);
 	if (!field->counting && put_few(pages, index, taken))
 		return;
 	page->encoding = DELTA_BINARY_PACKED;
@@ -331,18 +373,14 @@ static void put_column(struct pages *pages, int64_t index, struct ArrowArray *co
 		       struct said *said)
 {
 	struct page *page = &pages->columns[index];
-	int64_t taken = 0;
 
 	put_levels(pages, page, columns, count);
-	if (page->nulls == pages->rows) {
+	if (page->nulls == pages->rows)
 		page->state = NOTHING;
-	} else if (pages->fields[index].kind == TEXT) {
+	else if (pages->fields[index].kind == TEXT)
 		put_texts(pages, index, columns, count, said);
-	} else {
-		for (int64_t each = 0; each < count; each++)
-			taken = take_numbers(&pages->fields[index], columns[each], pages->numbers, taken);
-		put_all(pages, index, taken, said);
-	}
+	else
+		put_numbers(pages, index, columns, count, said);
 	said->state = page->state;
 	said->dictionary = page->dictionary.at;
 	said->dictionary_size = (int64_t)page->dictionary.size;
