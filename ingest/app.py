@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -51,8 +52,8 @@ def create_app(
     # Its pages load scripts from elsewhere: only the document itself is served.
     app = FastAPI(title="kaimon ingest", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
 
-    async def batches(call: Call) -> None:
-        await take_batch(call, _service(app))
+    def batches(call: Call) -> Coroutine[Any, Any, None]:
+        return take_batch(call, _service(app))
 
     async def refused(request: Request, error: Exception) -> Response:
         return _Refused(call_of(request), _problem_of(error), settings.max_compressed_bytes)

@@ -37,12 +37,16 @@ async def take_batch(call: Call, service: Service) -> None:
     expected = expected_digest(call.header(b"content-digest"))
     length = declared_length(call, settings.max_compressed_bytes)
     with service.admission.reserve(length, sender.tenant_id) as reservation:
-        body = await read_body(call, settings.max_compressed_bytes, settings.body_timeout_s, reservation)
+        body = await read_body(call, settings.max_compressed_bytes, service.reading, reservation)
         received_at = to_micros(service.clock())
         service.metrics.body_bytes.inc(len(body))
         service.metrics.of(sender.tenant_id).bytes.inc(len(body))
         call.said["bytes"] = len(body)
-        digest = await _digest(body, expected, service)
+        if len(body) <= _HASHED_AT_ONCE:
+            digest = checked_digest(body, expected)
+        else:
+            hashing = asyncio.get_running_loop().run_in_executor
+            digest = await hashing(service.hashing, checked_digest, body, expected)
         arrived = Arrived(body, digest, received_at, sender, kind)
         known = service.recent.find(arrived.key)
         if known is None:
@@ -63,12 +67,6 @@ async def _sender(call: Call, service: Service) -> HostIdentity:
     if (warning := sender.subscription.warning) is not None:
         call.headers["Kaimon-Subscription"] = warning
     return sender
-
-
-async def _digest(body: bytes, expected: bytes, service: Service) -> str:
-    if len(body) <= _HASHED_AT_ONCE:
-        return checked_digest(body, expected)
-    return await asyncio.get_running_loop().run_in_executor(service.hashing, checked_digest, body, expected)
 
 
 async def _first(call: Call, service: Service, arrived: Arrived, reservation: Reservation) -> Answer:
@@ -117,6 +115,8 @@ def _note(service: Service, key: BatchKey, batch: Batch) -> None:
 
 
 def _answer_of(batch: Batch) -> Answer:
+    if not batch.rejected:
+        return Answer(batch.record.rows, 0)
     named = ({"line": line.line, "code": line.code, "detail": line.detail} for line in batch.rejected[:MOST_ERRORS])
     return Answer(batch.record.rows, batch.record.rejected, tuple(named))
 

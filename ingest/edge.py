@@ -51,11 +51,12 @@ class Edge:
             await self._app(scope, receive, send)
             return
         call = Call(scope, receive, send)
-        scope.setdefault("state", {})["call"] = call
         hot = self._hot.get(scope["path"])
         began = time.perf_counter()
         try:
             if hot is None:
+                # Nowhere else: a call and a scope that hold each other are garbage that somebody has to find.
+                scope.setdefault("state", {})["call"] = call
                 await self._app(scope, call.receive, call.send)
             elif scope["method"] == "POST":
                 await hot(call)
@@ -75,28 +76,30 @@ class Edge:
         await refuse(call, problem, self._drain_bytes)
 
     def _account(self, call: Call, took_s: float) -> None:
-        path = call.scope["path"]
+        path, said = call.scope["path"], call.said
         # Any other path is what somebody sent.
         route = path if path in self._paths else getattr(call.scope.get("route"), "path", "unknown")
         status = call.status or 0
-        if "code" in call.said:
-            self._metrics.refusals.labels(code=call.said["code"]).inc()
-            if "tenant" in call.said:
-                self._metrics.tenant_refusals.labels(tenant=call.said["tenant"], code=call.said["code"]).inc()
+        if "code" in said:
+            self._metrics.refusals.labels(code=said["code"]).inc()
+            if "tenant" in said:
+                self._metrics.tenant_refusals.labels(tenant=said["tenant"], code=said["code"]).inc()
         self._metrics.answered(route, status, took_s)
-        report(_access(call, route, status, took_s))
+        record = _access(call, route, status, round(took_s * 1000, 1))
+        report(record)
         log_request(
-            request_id=call.request_id,
+            record.at,
+            request_id=record.request_id,
             method=call.scope["method"],
             route=route,
             status=status,
-            source=call.source or None,
-            took_ms=round(took_s * 1000, 1),
-            **call.said,
+            source=record.origin,
+            took_ms=record.took_ms,
+            **said,
         )
 
 
-def _access(call: Call, route: str, status: int, took_s: float) -> Access:
+def _access(call: Call, route: str, status: int, took_ms: float) -> Access:
     """Return the record of a call: routes and ids of ours only, since all else is what somebody sent."""
     said, method = call.said, call.scope["method"]
     outcome = OK if 0 < status < 400 else "client_gone" if status == _GONE else "no_answer"
@@ -112,7 +115,7 @@ def _access(call: Call, route: str, status: int, took_s: float) -> Access:
         request_id=call.request_id,
         trace=_trace(call),
         status=status,
-        took_ms=round(took_s * 1000, 1),
+        took_ms=took_ms,
         bytes=said.get("bytes"),
         count=said.get("rows"),
     )

@@ -36,7 +36,7 @@ async def take_enrollment(call: Call, service: Service) -> Response:
     token = bearer(call)
     require_type(call, "application/json")
     declared_length(call, _LARGEST_BODY)
-    wish = _read(await read_body(call, _LARGEST_BODY, service.settings.body_timeout_s))
+    wish = _read(await read_body(call, _LARGEST_BODY, service.reading))
     ask = partial(
         enroll,
         service.db,

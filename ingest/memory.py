@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 _REMEMBERED: Final = 20_000
 
@@ -18,8 +19,7 @@ BatchKey = tuple[str, str, str]
 """Tenant, agent and digest of the body: the same bytes from the same agent are the same batch."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What became of a batch: `errors` names the first rejected lines."""
 
     accepted: int

@@ -97,11 +97,12 @@ class Metrics:
         of.batches.inc()
         of.events.inc(record.rows)
         self.events.inc(record.rows)
-        self.slow_parses.inc(batch.slow)
         if record.last_time is not None:
             self.late_seconds.observe(max(record.received_at - record.last_time, 0) / 1e6)
-        for code, lines in Counter(line.code for line in batch.rejected).items():
-            self.rejected.labels(code=code).inc(lines)
+        if batch.slow:
+            self.slow_parses.inc()
+            for code, lines in Counter(line.code for line in batch.rejected).items():
+                self.rejected.labels(code=code).inc(lines)
 
     def watch(self, name: str, meaning: str, ask: Callable[[], float]) -> None:
         """Show a value that is asked for whenever `refresh` is called; the workers' values are added up."""

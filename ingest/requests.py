@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from types import TracebackType
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -27,13 +28,16 @@ class Call:
     Routes add what the access log should say to `said`, never a secret, and to `headers` what goes with any answer.
     """
 
+    __slots__ = ("_headers", "_more", "_receive", "_send", "_waits", "headers", "request_id", "said", "scope", "status")
+
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take over a request of which nothing was read."""
         self.scope = scope
         # The first of several with one name counts.
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-        given = self.header(b"x-request-id") or ""
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{_RANDOM.getrandbits(64):016x}"
+        given = self.header(b"x-request-id")
+        fits = given is not None and _REQUEST_ID.fullmatch(given)
+        self.request_id: str = given if given and fits else f"req_{_RANDOM.getrandbits(64):016x}"
         self.said: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
         self.status: int | None = None
@@ -65,17 +69,15 @@ class Call:
         """Pass on a piece of the answer, under the request's id."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            ours = {"x-request-id": self.request_id} | self.headers
-            pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in ours.items()]
-            message["headers"] = [*message.get("headers", ()), *pairs]
+            ours = ((b"x-request-id", self.request_id.encode()), *_pairs(self.headers))
+            message["headers"] = [*message.get("headers", ()), *ours]
         await self._send(message)
 
     async def answer(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
         """Send a whole answer."""
-        pairs = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
-        pairs += [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        pairs = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body)), *_pairs(headers or {})]
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
-        await self.send({"type": "http.response.body", "body": body})
+        await self._send({"type": "http.response.body", "body": body})
 
     async def drain(self, most: int) -> None:
         """Read what is left of the body, up to `most` bytes and a few seconds, and keep none of it."""
@@ -88,6 +90,52 @@ class Call:
                     left -= len((await self.receive()).get("body", b""))
         except TimeoutError:
             return
+
+
+def _pairs(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+
+class TimeToRead:
+    """Ends the reading of bodies that take too long, as `asyncio.timeout` would. Only for the event loop's thread.
+
+    One timer looks after all of them: each has as long, so that whoever began first is late first, and nearly all
+    have been read by then.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        """Give each body so many seconds."""
+        self.within_s = within_s
+        self._ends: dict[asyncio.Task[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ends[_this_task()] = loop.time() + self.within_s
+        if self._timer is None:
+            self._timer = loop.call_later(self.within_s, self._look)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task = _this_task()
+        # Another may have cancelled it as well: that one is obeyed.
+        if self._ends.pop(task, None) is None and task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        for task in [task for task, end in self._ends.items() if end <= loop.time()]:
+            del self._ends[task]
+            task.cancel()
+        first = next(iter(self._ends.values()), None)
+        self._timer = None if first is None else loop.call_at(first, self._look)
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def is_within(source: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
@@ -143,13 +191,13 @@ def declared_length(call: Call, limit: int) -> int:
     return length
 
 
-async def read_body(call: Call, limit: int, within_s: float, reservation: Reservation | None = None) -> bytes:
+async def read_body(call: Call, limit: int, time: TimeToRead, reservation: Reservation | None = None) -> bytes:
     """Return the body.
 
     Args:
         call: nothing of its body was read yet.
         limit: the most bytes that it may have.
-        within_s: how long it may take to come.
+        time: how long it may take to come.
         reservation: made for its declared length, which it may not pass.
 
     Raises:
@@ -160,7 +208,7 @@ async def read_body(call: Call, limit: int, within_s: float, reservation: Reserv
     pieces: list[bytes] = []
     total, more = 0, True
     try:
-        async with asyncio.timeout(within_s):
+        with time:
             while more:
                 message = await call.receive()
                 if message["type"] == "http.disconnect":
@@ -172,6 +220,6 @@ async def read_body(call: Call, limit: int, within_s: float, reservation: Reserv
                 pieces.append(piece)
     except TimeoutError as error:
         raise Problem(
-            503, "body_timeout", "The body took too long", f"over {within_s:g} s", headers={"Retry-After": "1"}
+            503, "body_timeout", "The body took too long", f"over {time.within_s:g} s", headers={"Retry-After": "1"}
         ) from error
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -21,6 +21,7 @@ from ingest.hints import HintFlusher
 from ingest.memory import Recent
 from ingest.metrics import Metrics
 from ingest.parsing import Parsing
+from ingest.requests import TimeToRead
 from ingest.settings import IngestSettings
 from kaimon.base.clock import Clock, utc_now
 from kaimon.base.logs import get_logger
@@ -55,6 +56,7 @@ class Service:
     metrics: Metrics
     parsing: Parsing
     hashing: ThreadPoolExecutor
+    reading: TimeToRead
     asking: ThreadPoolExecutor
     """Threads that wait for the control database, so that a slow one holds up nobody who is remembered."""
     clock: Clock = utc_now
@@ -166,6 +168,7 @@ async def running(
                 metrics,
                 parsing,
                 hashing,
+                TimeToRead(settings.body_timeout_s),
                 asking,
                 clock,
             )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import structlog
 
-from kaimon.base.logs import get_logger
+from kaimon.base.logs import get_logger, log_request
 
 SECRET = "7Zq1" * 8 + "0a1B2c"
 TOKEN = f"kmn_enr_{SECRET}"
@@ -133,3 +134,22 @@ raise ValueError("bad token {TOKEN}")
     assert done.returncode == 1
     assert SECRET not in done.stderr
     assert "bad token kmn_enr_[redacted]" in done.stderr
+
+
+def test_lines_of_requests_look_the_same_and_are_written_before_the_loop_turns_again(written: io.StringIO) -> None:
+    at = datetime(2026, 3, 4, 5, 6, 7, 89, tzinfo=UTC)
+
+    async def live() -> None:
+        for number in range(3):
+            log_request(at, number=number, request_id=TOKEN)
+        await asyncio.sleep(0)
+        assert len(lines(written)) == 3
+        log_request(at, number=3)
+
+    asyncio.run(live())
+    log_request(at, number=4)
+    found = lines(written)
+    assert [line["number"] for line in found] == list(range(5))
+    assert {line["timestamp"] for line in found} == {"2026-03-04T05:06:07.000089Z"}
+    assert {(line["event"], line["level"], line["component"]) for line in found} == {("request", "info", "test")}
+    assert SECRET not in written.getvalue()
