@@ -24,8 +24,8 @@ from tenancy.credentials import HostIdentity
 
 NDJSON: Final = "application/x-ndjson"
 ARROW: Final = "application/vnd.apache.arrow.stream"
-_SMALL_SENT: Final = 32 * 1024
-_SMALL_OPENED: Final = 256 * 1024
+_SMALL_SENT: Final = 128 * 1024
+_SMALL_OPENED: Final = 512 * 1024
 """Bytes of a small body, as sent and opened."""
 
 
@@ -110,18 +110,20 @@ def read_batch(unread: Unread) -> Batch:
 def read_batches(group: Sequence[Unread]) -> list[Batch | Exception]:
     """Return for each body its batch, or what `read_batch` would raise.
 
-    Where all lines are plainly good, the batches share one table, in which their rows are one after the other.
+    Where all lines are plainly good, the batches of lines share one table, in which their rows are one after the other.
     """
-    if len(group) > 1 and all(unread.arrived.kind == NDJSON for unread in group):
+    lines = [unread for unread in group if unread.arrived.kind == NDJSON]
+    together: list[Batch] | None = None
+    if len(lines) > 1:
         # If one of them is to blame, its neighbours go on.
         with suppress(Problem):
-            together = _read_together(group)
-            if together is not None:
-                return [*together]
+            together = _read_together(lines)
+    of_lines = iter(together or ())
     found: list[Batch | Exception] = []
     for unread in group:
         try:
-            found.append(read_batch(unread))
+            is_read = together is not None and unread.arrived.kind == NDJSON
+            found.append(next(of_lines) if is_read else read_batch(unread))
         except Exception as error:  # noqa: BLE001 - it is its sender's
             found.append(error)
     return found

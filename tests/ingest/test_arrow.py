@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import arrow, lines
-from ingest.batch import ARROW, Arrived, Batch, Unread, read_batch
+from ingest.batch import ARROW, Arrived, Batch, Unread, read_batch, read_batches
 from ingest.plain import reader
 from ingest.settings import IngestSettings
 from kaimon.base.problems import Problem
@@ -64,6 +64,26 @@ def test_columns_and_lines_of_the_same_events_are_the_same_batch(wire: ModuleTyp
     assert columns.record == lines.record
     assert columns.rows.equals(lines.rows)
     assert columns.rejected == lines.rejected == []
+
+
+def test_columns_among_lines_are_read_for_themselves_and_the_lines_together(wire: ModuleType, host: Any) -> None:
+    sender = HostIdentity("acme", AGENT, "host-1", "active")
+    groups = [[wire.event(number, path=f"/{number}/{row}") for row in range(3)] for number in range(4)]
+    bodies = [(wire.lines(host.header(), *events), "application/x-ndjson") for events in groups]
+    bodies.insert(1, (stream(host.header(), table_of(*groups[1])), ARROW))
+    bodies.insert(3, (b"no stream", ARROW))
+    given = [
+        Unread(Arrived(zstandard.compress(body), f"{place:064x}", 1, sender, kind), IngestSettings())
+        for place, (body, kind) in enumerate(bodies)
+    ]
+    found = read_batches(given)
+    assert isinstance(found[3], Problem)
+    read = [batch for batch in found if isinstance(batch, Batch)]
+    assert [batch.record.digest for batch in read] == [given[place].arrived.digest for place in (0, 1, 2, 4, 5)]
+    assert len({id(read[place].table) for place in (0, 2, 3, 4)}) == 1
+    assert read[1].table is not read[0].table
+    paths = [batch.rows["path"].to_pylist() for batch in read]
+    assert paths == [[event["path"] for event in groups[at]] for at in (0, 1, 1, 2, 3)]
 
 
 def test_a_bad_row_is_rejected_under_its_number_as_a_line_that_says_the_same(wire: ModuleType, host: Any) -> None:
