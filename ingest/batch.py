@@ -14,7 +14,7 @@ import pyarrow as pa
 from ingest.arrow import read_stream, rows_as_lines
 from ingest.body import declared_bytes, decompress, malformed, too_large
 from ingest.header import BatchHeader, bad_header, read_header
-from ingest.lines import FIRST_LINE, Events, count_lines, judge, read_lines, read_rows, read_together
+from ingest.lines import FIRST_LINE, Events, count_lines, judge, read_columns, read_lines, read_rows, read_together
 from ingest.memory import BatchKey
 from ingest.plain import Lines, Sums
 from ingest.settings import REJECTED_BYTES, IngestSettings
@@ -181,6 +181,9 @@ def _open_lines(unread: Unread) -> _Opened:
 
 def _from_arrow(unread: Unread, data: bytes) -> Batch:
     arrived, settings, claim = unread.arrived, unread.settings, unread.claim
+    plain = read_columns(data, settings.max_lines, settings.max_line_bytes, settings.max_decompressed_bytes)
+    if plain is not None:
+        return _batch(arrived, _header(plain[0], arrived, settings), plain[1], len(data))
     first, parts = read_stream(data, settings.max_lines)
     header = _header(first, arrived, settings)
     events = read_rows(parts, settings.max_line_bytes, settings.max_decompressed_bytes)

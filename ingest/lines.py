@@ -85,6 +85,23 @@ def read_rows(parts: Sequence[pa.RecordBatch], longest: int, most_bytes: int) ->
     return Events(pa.Table.from_batches(made, made[0].schema if made else ROWS), [], sums)
 
 
+def read_columns(data: bytes, most_rows: int, longest: int, most_bytes: int) -> tuple[bytes, Events] | None:
+    """Return the batch header and what the rows hold of a stream that is plainly good; None if it may not be.
+
+    Args:
+        data: an Arrow stream, perhaps.
+        most_rows: that there may be.
+        longest: bytes that a line may have.
+        most_bytes: that texts from dictionaries may have in all rows together.
+    """
+    compiled = reader()
+    found = None if compiled is None else compiled.read_body(data, most_rows, longest, FIRST_LINE, most_bytes)
+    if found is None:
+        return None
+    header, rows, sums = found
+    return header, Events(pa.Table.from_batches([rows]), [], sums)
+
+
 def judge(lines: Sequence[bytes], longest: int, places: Sequence[int] | None = None) -> Events:
     """Return what is in lines, each looked at for itself.
 

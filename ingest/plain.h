@@ -62,6 +62,14 @@ struct part {
 	struct told told;
 };
 
+/* Columns that came, in the order of the rules; NULL where none did. */
+struct given {
+	struct ArrowArray *columns[MOST_COLUMNS];
+	const int64_t *widths; /* bytes of an index of its dictionary, or 0 if it is none */
+	int coded; /* whether texts are dictionaries */
+	int lent; /* they lie in memory that is someone else's, and are copied */
+};
+
 /* What is for more than one file is declared here, and hidden from whoever loads them. */
 #define SHARED __attribute__((visibility("hidden")))
 extern SHARED const uint8_t harmless[256];
@@ -71,5 +79,8 @@ SHARED int32_t day_of(int64_t time);
 SHARED int make_rows(struct ArrowArray *rows, int64_t length, int64_t count);
 SHARED int make_column(struct ArrowArray *column, int64_t length, int64_t nulls, void *valid, void *values, void *text);
 SHARED int make_nothing(struct ArrowArray *column, int64_t kind, int64_t length, int coded);
+SHARED int make_copy(struct ArrowArray *column, const struct ArrowArray *from, int64_t width);
+SHARED int make_vouched(const struct rules *rules, struct given *given, int64_t length, int64_t first_line,
+			int64_t most_bytes, struct ArrowArray *whole, struct told *told);
 
 #endif

@@ -26,7 +26,15 @@ from lake.segments import CODED_ROWS, ROWS
 _LIBRARY: Final = Path(__file__).parents[1] / "build" / "plain.so"
 _SOURCES: Final = [
     Path(__file__).with_name(name)
-    for name in ("plain.h", "plain_columns.c", "plain_lines.c", "plain_stream.c", "plain_vouch.c")
+    for name in (
+        "plain.h",
+        "plain_message.h",
+        "plain_body.c",
+        "plain_columns.c",
+        "plain_lines.c",
+        "plain_stream.c",
+        "plain_vouch.c",
+    )
 ]
 _LEAST_LINE: Final = sum(len(column.name) + 5 for column in LINE_COLUMNS if not column.nullable)
 """Bytes that a good line has at least: each key that must be there, its quotes and colon, a value and what follows."""
@@ -106,6 +114,10 @@ class _Part(Structure):
     )
 
 
+class _Read(Structure):
+    _fields_ = (("told", _Told), *((name, c_int64) for name in ("header", "header_size", "coded")))
+
+
 class _ArrowArray(Structure):
     """Arrow's C data interface; Python only holds the room for it."""
 
@@ -131,7 +143,7 @@ class Reader:
             != hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES)).hexdigest()
         ):
             raise OSError(f"{library} was made of another source")
-        self._read_lines, self._vouch = code.read_lines, code.vouch
+        self._read_lines, self._vouch, self._read_body = code.read_lines, code.vouch, code.read_body
         self._count_lines = code.count_lines
         self._count_lines.argtypes, self._count_lines.restype = (c_char_p, c_int64), c_int64
         self._look_through = code.look_through
@@ -143,7 +155,10 @@ class Reader:
             POINTER(_Rules), POINTER(_ArrowArray), POINTER(c_int64), POINTER(c_int64), c_int64, c_int64,
             POINTER(_ArrowArray), POINTER(_Told),
         )  # fmt: skip
-        self._read_lines.restype = self._vouch.restype = c_int
+        self._read_body.argtypes = (
+            POINTER(_Rules), c_char_p, c_int64, c_int64, c_int64, c_int64, POINTER(_ArrowArray), POINTER(_Read),
+        )  # fmt: skip
+        self._read_lines.restype = self._vouch.restype = self._read_body.restype = c_int
 
     def count_lines(self, data: bytes) -> int:
         """Return how many newlines there are: Python takes ten times as long where many are near each other."""
@@ -216,6 +231,32 @@ class Reader:
             return None
         # Integers become times; nothing is copied.
         return pa.RecordBatch._import_from_c(ctypes.addressof(whole), shape.becomes), told.sums()  # noqa: SLF001
+
+    def read_body(
+        self, data: bytes, most_rows: int, longest: int, first_line: int = 0, most_bytes: int = MOST_BYTES
+    ) -> tuple[bytes, pa.RecordBatch, Sums] | None:
+        """Return the batch header and the rows of an Arrow stream as `vouch` does, or None: it may not be plain.
+
+        What is plain here, `ingest.arrow.read_stream` and `vouch` read as the same rows. One that is has one batch of
+        rows, all of its texts as dictionaries or none, and nothing in its messages that no event needs.
+
+        Args:
+            data: the whole stream.
+            most_rows: that there may be.
+            longest: bytes that a row's line would have at most.
+            first_line: the number of the first of them.
+            most_bytes: that texts from dictionaries may have in all rows together.
+        """
+        whole, read = _ArrowArray(), _Read()
+        good = self._read_body(
+            byref(_rules(longest)), data, len(data), most_rows, first_line, most_bytes, byref(whole), byref(read)
+        )
+        if good < 0:
+            raise MemoryError
+        if good == 0:
+            return None
+        rows = pa.RecordBatch._import_from_c(ctypes.addressof(whole), CODED_ROWS if read.coded else ROWS)  # noqa: SLF001
+        return data[read.header : read.header + read.header_size], rows, read.told.sums()
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,37 @@ int make_column(struct ArrowArray *column, int64_t length, int64_t nulls, void *
 	return 0;
 }
 
+/* Makes a column of copies of a whole one's texts, or of its values of `width` bytes, and of its dictionary. */
+int make_copy(struct ArrowArray *column, const struct ArrowArray *from, int64_t width)
+{
+	int text = from->n_buffers == 3;
+	const int64_t sizes[] = {
+		(from->length + 7) / 8,
+		text ? (from->length + 1) * (int64_t)sizeof(int32_t) : from->length * width,
+		text ? ((const int32_t *)from->buffers[1])[from->length] : 0,
+	};
+	void *copies[] = { NULL, NULL, NULL };
+
+	for (int64_t each = 0; each < from->n_buffers; each++) {
+		if (from->buffers[each] == NULL)
+			continue;
+		copies[each] = malloc(sizes[each] + 1);
+		if (copies[each] == NULL)
+			goto failed;
+		memcpy(copies[each], from->buffers[each], sizes[each]);
+	}
+	if (make_column(column, from->length, from->null_count, copies[0], copies[1], copies[2]) != 0)
+		goto failed;
+	if (from->dictionary == NULL)
+		return 0;
+	column->dictionary = calloc(1, sizeof(*column->dictionary));
+	return column->dictionary == NULL ? -1 : make_copy(column->dictionary, from->dictionary, 0);
+failed:
+	for (int each = 0; each < 3; each++)
+		free(copies[each]);
+	return -1;
+}
+
 /* Makes a column of nulls; if `coded`, of indices of a dictionary with one text. */
 int make_nothing(struct ArrowArray *column, int64_t kind, int64_t length, int coded)
 {

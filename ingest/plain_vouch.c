@@ -1,13 +1,6 @@
 /* Columns that came: says whether all that they hold is plain, and makes rows of them. */
 #include "plain.h"
 
-/* Columns that came, in the order of the rules; NULL where none did. */
-struct given {
-	struct ArrowArray *columns[MOST_COLUMNS];
-	const int64_t *widths;
-	int coded;
-};
-
 static int is_valid(const uint8_t *valid, int64_t row)
 {
 	return valid == NULL || valid[row / 8] >> row % 8 & 1;
@@ -158,13 +151,14 @@ static int numbers_are_plain(const struct column *rule, const struct ArrowArray 
 		const int32_t *values = (const int32_t *)column->buffers[1] + column->offset;
 		uint32_t span = (uint32_t)(rule->most - rule->least);
 
-		for (int64_t row = 0; row < length; row++)
+		/* As a rule any number will do. */
+		for (int64_t row = 0; row < length && span != UINT32_MAX; row++)
 			outside |= (uint32_t)values[row] - (uint32_t)rule->least > span;
 	} else {
 		const int64_t *values = (const int64_t *)column->buffers[1] + column->offset;
 		uint64_t span = (uint64_t)rule->most - (uint64_t)rule->least;
 
-		for (int64_t row = 0; row < length; row++)
+		for (int64_t row = 0; row < length && span != UINT64_MAX; row++)
 			outside |= (uint64_t)values[row] - (uint64_t)rule->least > span;
 	}
 	for (int64_t row = 0; row < length && outside; row++) {
@@ -182,11 +176,14 @@ static int numbers_are_plain(const struct column *rule, const struct ArrowArray 
 static int64_t nulls_of(const struct ArrowArray *column, int64_t length)
 {
 	const uint8_t *valid = column->buffers[0];
-	int64_t nulls = 0;
+	int64_t nulls = 0, row = 0;
 
 	if (valid == NULL)
 		return column->null_count <= 0 ? 0 : -1;
-	for (int64_t row = 0; row < length; row++)
+	if (column->offset % 8 == 0)
+		for (; length - row >= 8; row += 8)
+			nulls += 8 - __builtin_popcount(valid[(column->offset + row) / 8]);
+	for (; row < length; row++)
 		nulls += !is_valid(valid, column->offset + row);
 	return column->null_count < 0 || column->null_count == nulls ? nulls : -1;
 }
@@ -214,13 +211,13 @@ static void sum_up(const struct rules *rules, const struct given *given, int64_t
 	*told = (struct told){ length, first, last, occurrences };
 }
 
-/* Makes a column whose indices have 32 bits of one whose have fewer, and takes its dictionary. */
-static int make_wider(struct ArrowArray *column, struct ArrowArray *from, int64_t width, int64_t length)
+/* Makes a column whose indices have 32 bits of one whose have fewer, and takes its dictionary, or one like it. */
+static int make_wider(struct ArrowArray *column, struct ArrowArray *from, int64_t width, int64_t length, int lent)
 {
 	const uint8_t *there = from->buffers[0];
 	uint8_t *valid = there == NULL ? NULL : calloc(length / 8 + 1, 1);
 	uint32_t *indices = malloc((length + 1) * sizeof(*indices));
-	struct ArrowArray *dictionary = malloc(sizeof(*dictionary));
+	struct ArrowArray *dictionary = calloc(1, sizeof(*dictionary));
 	int64_t nulls = 0;
 
 	if ((there != NULL && valid == NULL) || indices == NULL || dictionary == NULL)
@@ -231,7 +228,11 @@ static int make_wider(struct ArrowArray *column, struct ArrowArray *from, int64_
 	else
 		for (int64_t row = 0; row < length; row++)
 			indices[row] = (uint32_t)((const int16_t *)from->buffers[1])[from->offset + row];
-	for (int64_t row = 0; row < length && there != NULL; row++) {
+	if (there != NULL && from->offset == 0) {
+		memcpy(valid, there, (length + 7) / 8);
+		nulls = nulls_of(from, length);
+	}
+	for (int64_t row = 0; row < length && there != NULL && from->offset > 0; row++) {
 		int is = is_valid(there, from->offset + row);
 
 		valid[row / 8] |= is << row % 8;
@@ -239,9 +240,11 @@ static int make_wider(struct ArrowArray *column, struct ArrowArray *from, int64_
 	}
 	if (make_column(column, length, nulls, valid, indices, NULL) != 0)
 		goto failed;
+	column->dictionary = dictionary;
+	if (lent)
+		return make_copy(dictionary, from->dictionary, 0);
 	*dictionary = *from->dictionary;
 	from->dictionary->release = NULL;
-	column->dictionary = dictionary;
 	return 0;
 failed:
 	free(valid);
@@ -292,7 +295,10 @@ static int make_whole(const struct rules *rules, struct given *given, int64_t le
 			if (make_nothing(made, kind, length, given->coded) != 0)
 				goto failed;
 		} else if (column->dictionary != NULL && width < (int64_t)sizeof(int32_t)) {
-			if (make_wider(made, column, width, length) != 0)
+			if (make_wider(made, column, width, length, given->lent) != 0)
+				goto failed;
+		} else if (given->lent) {
+			if (make_copy(made, column, kind == INT64 ? 8 : 4) != 0)
 				goto failed;
 		} else {
 			*made = *column;
@@ -348,11 +354,24 @@ static int columns_are_plain(const struct rules *rules, struct given *given, int
 }
 
 /*
- * Says whether all rows are sound and plain: 1, or 0 if one may not be, or -1 if there is no memory. Arrow has checked
- * how large their buffers are, and where the first text begins and the last ends. Of each column of `rules`, `places`
- * says which of theirs it is, or -1; `widths` how many bytes an index of its dictionary has, or 0 if it is none: if
- * one text is a dictionary, all are. `most_bytes`: what texts of dictionaries may take as texts of rows. `whole`
- * becomes the rows with numbers and days, all columns, indices of 32 bits. What was given is released.
+ * Says whether given columns are sound and plain: 1, or 0 if one may not be, or -1 if there is no memory. If they are,
+ * `whole` becomes the rows with numbers and days, all columns, indices of 32 bits.
+ */
+int make_vouched(const struct rules *rules, struct given *given, int64_t length, int64_t first_line, int64_t most_bytes,
+		 struct ArrowArray *whole, struct told *told)
+{
+	if (!columns_are_plain(rules, given, length, most_bytes))
+		return 0;
+	if (length > 0)
+		sum_up(rules, given, length, told);
+	return make_whole(rules, given, length, first_line, whole) == 0 ? 1 : -1;
+}
+
+/*
+ * Says of rows that Arrow holds what make_vouched() says. Arrow has checked how large their buffers are, and where the
+ * first text begins and the last ends. Of each column of `rules`, `places` says which of theirs it is, or -1; `widths`
+ * how many bytes an index of its dictionary has, or 0 if it is none: if one text is a dictionary, all are.
+ * `most_bytes`: what texts of dictionaries may take as texts of rows. What was given is released.
  */
 int vouch(const struct rules *rules, struct ArrowArray *rows, const int64_t *places, const int64_t *widths,
 	  int64_t first_line, int64_t most_bytes, struct ArrowArray *whole, struct told *told)
@@ -365,11 +384,8 @@ int vouch(const struct rules *rules, struct ArrowArray *rows, const int64_t *pla
 		given.columns[index] = places[index] < 0 ? NULL : rows->children[places[index]];
 		given.coded |= widths[index] > 0;
 	}
-	good = good && columns_are_plain(rules, &given, rows->length, most_bytes);
-	if (good && rows->length > 0)
-		sum_up(rules, &given, rows->length, told);
-	if (good && make_whole(rules, &given, rows->length, first_line, whole) != 0)
-		good = -1;
+	if (good)
+		good = make_vouched(rules, &given, rows->length, first_line, most_bytes, whole, told);
 	rows->release(rows);
 	return good;
 }

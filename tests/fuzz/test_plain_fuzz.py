@@ -24,4 +24,4 @@ def test_no_body_makes_the_compiled_reader_look_beyond_it_or_disagree_with_the_j
     told = json.loads(done.stdout)
     assert 0 < told["plain"] < told["lines"]
     assert 0 < told["vouched"] < told["columns"]
-    assert 0 < told["seen_through"] < told["streams"]
+    assert 0 < told["read"] < told["seen_through"] < told["streams"]
