@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import re
@@ -29,10 +28,8 @@ def expected_digest(header: str | None) -> bytes:
     found = _DIGEST.search(header or "")
     if found is None:
         raise Problem(400, "bad_digest", "Content-Digest missing or malformed", "want sha-256=:<base64>:")
-    try:
-        return base64.b64decode(found[1], validate=True)
-    except binascii.Error as error:
-        raise Problem(400, "bad_digest", "Content-Digest missing or malformed", str(error)) from error
+    # Whatever matched is base64.
+    return binascii.a2b_base64(found[1])
 
 
 def checked_digest(body: bytes, expected: bytes) -> str:

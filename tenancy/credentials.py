@@ -25,7 +25,7 @@ from tenancy.sealed import credential_context
 from tenancy.settings import TenancySettings
 from tenancy.subscriptions import COLUMNS, Subscription, subscription_in
 from tenancy.tables import HOST_CREDENTIALS, HOSTS, TENANT_USE, TENANTS
-from tenancy.tokens import TokenFormatError, has_shape, index_of, parse
+from tenancy.tokens import TokenFormatError, has_shape, index_of, index_under, keyed, parse
 from tenancy.usage import DailyUse, seconds_left
 
 _REMEMBERED: Final = 100_000
@@ -95,6 +95,7 @@ class Authenticator:
         self._polled_at = monotonic()
         self._unanswered_since: float | None = None
         self._key = b""
+        self._keyed = keyed(self._key)
         with answering_unavailable():
             db.keys.prepare()
             self.poll()
@@ -135,7 +136,7 @@ class Authenticator:
         # A checksum weeds out what nobody issued, which memory does as well.
         if not has_shape(token, "hst") or self.stale:
             return None
-        index = index_of(self._key, token)
+        index = index_under(self._keyed, token)
         with self._lock:
             found = self._known.get(index)
         if found is None or self._objection(found) is not None:
@@ -242,6 +243,7 @@ class Authenticator:
             self._refused.clear()
             self._epoch = epoch
             self._key = key
+            self._keyed = keyed(key)
 
     def _look_up(self, token: str, source: str) -> tuple[str, HostIdentity | Refusal]:
         """Return the index under which the database knows the token, and whom it stands for."""
