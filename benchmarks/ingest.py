@@ -148,7 +148,7 @@ class Bench:
         # The quiet one comes from a process of its own: a generator that is busy would be taken for a server that is.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
             other.submit(drive, to.port, to.ca, quiet.requests(NDJSON, 1, SMALL), 1).result()
-            bodies = flood.requests(NDJSON, 200 * (seconds + 3), LARGE)
+            bodies = flood.requests(NDJSON, 400 * (seconds + 3), LARGE)
             flooding = self.generator.submit(drive_for, to.port, to.ca, bodies, 4 * CONNECTIONS, seconds + 2.0)
             time.sleep(1)
             outcome = other.submit(drive, to.port, to.ca, beside, 4, rate).result()
