@@ -29,7 +29,8 @@ SQUEEZED: Final = frozenset({"code", "detail", "raw", "path", "target_path", "co
 
 _LIBRARY: Final = Path(__file__).parents[1] / "build" / "segment.so"
 _SOURCES: Final = [
-    Path(__file__).with_name(name) for name in ("segment.h", "segment_encodings.c", "segment_file.c", "segment_pages.c")
+    Path(__file__).with_name(name)
+    for name in ("segment.h", "segment_found.h", "segment_encodings.c", "segment_file.c", "segment_pages.c")
 ]
 _COLUMNS: Final = [("batch", "int32"), ("line", "int32")] + [
     (column.name, column.kind) for column in EVENTS if column.source == "event"
