@@ -12,6 +12,8 @@
 #ifndef PLAIN_H
 #define PLAIN_H
 
+#include "lake/arrow.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,16 +25,6 @@ enum { MOST_COLUMNS = 64, LINE = 0, DAY = 1, OWN = 2 };
 
 /* What a text may hold as it stands; the rest ends it, begins an escape, or would have to be escaped. */
 enum { ASCII = 1, BEYOND = 2 };
-
-/* The interface's own structure: its names and order are not ours to choose. */
-struct ArrowArray {
-	int64_t length, null_count, offset, n_buffers, n_children;
-	const void **buffers;
-	struct ArrowArray **children;
-	struct ArrowArray *dictionary;
-	void (*release)(struct ArrowArray *);
-	void *private_data;
-};
 
 /* From here to struct part: as ingest/plain.py has them. */
 struct column {

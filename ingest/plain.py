@@ -2,15 +2,14 @@
 
 Plain is a part of JSON in which nothing is left open: no space, no escape, no null, no fraction, no key twice, no text
 that would have to be escaped. Whatever is read here, `ingest.events` reads as the same event; of all else it is not
-said that it is wrong. The `plain_*.c` beside this are the code, `script/build-reader` compiles them.
+said that it is wrong. The `plain_*.c` beside this are the code, `script/build-native` compiles them.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_void_p
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
@@ -21,21 +20,9 @@ import pyarrow as pa
 
 from ingest.events import LINE_COLUMNS, RANGES
 from kaimon.base.logs import get_logger
+from lake.native import ArrowArray, load
 from lake.segments import CODED_ROWS, ROWS
 
-_LIBRARY: Final = Path(__file__).parents[1] / "build" / "plain.so"
-_SOURCES: Final = [
-    Path(__file__).with_name(name)
-    for name in (
-        "plain.h",
-        "plain_message.h",
-        "plain_body.c",
-        "plain_columns.c",
-        "plain_lines.c",
-        "plain_stream.c",
-        "plain_vouch.c",
-    )
-]
 _LEAST_LINE: Final = sum(len(column.name) + 5 for column in LINE_COLUMNS if not column.nullable)
 """Bytes that a good line has at least: each key that must be there, its quotes and colon, a value and what follows."""
 MOST_BYTES: Final = 2**31 - 1
@@ -118,45 +105,30 @@ class _Read(Structure):
     _fields_ = (("told", _Told), *((name, c_int64) for name in ("header", "header_size", "coded")))
 
 
-class _ArrowArray(Structure):
-    """Arrow's C data interface; Python only holds the room for it."""
-
-    _fields_ = (
-        *((name, c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
-        *((name, c_void_p) for name in ("buffers", "children", "dictionary", "release", "private_data")),
-    )
-
-
 class Reader:
     """The compiled code. Safe to share among threads, which it does not hold up."""
 
-    def __init__(self, library: Path = _LIBRARY) -> None:
-        """Load it.
+    def __init__(self, library: Path | None = None) -> None:
+        """Load it, from `library` if it is not in its place.
 
         Raises:
             OSError: it is not there, or was not made of this source.
         """
-        code = ctypes.CDLL(str(library))
-        code.source_digest.restype = c_char_p
-        if (
-            code.source_digest().decode()
-            != hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES)).hexdigest()
-        ):
-            raise OSError(f"{library} was made of another source")
+        code = load("plain", Path(__file__).parent, library)
         self._read_lines, self._vouch, self._read_body = code.read_lines, code.vouch, code.read_body
         self._count_lines = code.count_lines
         self._count_lines.argtypes, self._count_lines.restype = (c_char_p, c_int64), c_int64
         self._look_through = code.look_through
         self._look_through.argtypes, self._look_through.restype = (c_char_p, c_int64, *[POINTER(c_int64)] * 2), c_int
         self._read_lines.argtypes = (
-            POINTER(_Rules), POINTER(_Part), c_int64, c_int64, c_char_p, POINTER(_ArrowArray),
+            POINTER(_Rules), POINTER(_Part), c_int64, c_int64, c_char_p, POINTER(ArrowArray),
         )  # fmt: skip
         self._vouch.argtypes = (
-            POINTER(_Rules), POINTER(_ArrowArray), POINTER(c_int64), POINTER(c_int64), c_int64, c_int64,
-            POINTER(_ArrowArray), POINTER(_Told),
+            POINTER(_Rules), POINTER(ArrowArray), POINTER(c_int64), POINTER(c_int64), c_int64, c_int64,
+            POINTER(ArrowArray), POINTER(_Told),
         )  # fmt: skip
         self._read_body.argtypes = (
-            POINTER(_Rules), c_char_p, c_int64, c_int64, c_int64, c_int64, POINTER(_ArrowArray), POINTER(_Read),
+            POINTER(_Rules), c_char_p, c_int64, c_int64, c_int64, c_int64, POINTER(ArrowArray), POINTER(_Read),
         )  # fmt: skip
         self._read_lines.restype = self._vouch.restype = self._read_body.restype = c_int
 
@@ -185,7 +157,7 @@ class Reader:
         )
         count = sum(part.count for part in parts)
         most = min(count, size // _LEAST_LINE + len(parts))
-        plain, rows = ctypes.create_string_buffer(count + 1), _ArrowArray()
+        plain, rows = ctypes.create_string_buffer(count + 1), ArrowArray()
         if self._read_lines(byref(_rules(longest)), told, len(parts), most, plain, byref(rows)):
             raise MemoryError
         made = pa.RecordBatch._import_from_c(ctypes.addressof(rows), ROWS)  # noqa: SLF001
@@ -219,7 +191,7 @@ class Reader:
             most_bytes: that texts from dictionaries may have in all rows together.
         """
         shape = _shape_of(rows.schema)
-        given, whole, told = _ArrowArray(), _ArrowArray(), _Told()
+        given, whole, told = ArrowArray(), ArrowArray(), _Told()
         rows._export_to_c(ctypes.addressof(given))  # noqa: SLF001
         good = self._vouch(
             byref(_rules(longest)), byref(given), shape.places, shape.widths, first_line, most_bytes, byref(whole),
@@ -247,7 +219,7 @@ class Reader:
             first_line: the number of the first of them.
             most_bytes: that texts from dictionaries may have in all rows together.
         """
-        whole, read = _ArrowArray(), _Read()
+        whole, read = ArrowArray(), _Read()
         good = self._read_body(
             byref(_rules(longest)), data, len(data), most_rows, first_line, most_bytes, byref(whole), byref(read)
         )
@@ -298,7 +270,7 @@ def reader() -> Reader | None:
     try:
         return Reader()
     except OSError as error:
-        get_logger(__name__).warning("reader_not_compiled", error=str(error), hint="script/build-reader compiles it")
+        get_logger(__name__).warning("reader_not_compiled", error=str(error), hint="script/build-native compiles it")
         return None
 
 

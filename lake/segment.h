@@ -1,13 +1,15 @@
 /*
  * A segment's file, made at machine speed: rows in Arrow's columns become the
  * pages of one Parquet row group, and these one file. lake/segments.py says
- * what is in it, lake/written.py calls this.
+ * what is in it, lake/segment_writer.py calls this.
  *
  * Arrow has vouched for the columns: offsets and indices are within bounds.
  * What texts hold is an attacker's, and so is how many differ.
  */
 #ifndef SEGMENT_H
 #define SEGMENT_H
+
+#include "lake/arrow.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -18,17 +20,7 @@ enum { BATCH = 0, LINE = 1, OWN = 2 };
 enum { THERE, NOTHING, ONE };
 enum { DELTA_BINARY_PACKED = 5, RLE_DICTIONARY = 8 };
 
-/* Arrow's own structure: its names and order are not ours to choose. */
-struct ArrowArray {
-	int64_t length, null_count, offset, n_buffers, n_children;
-	const void **buffers;
-	struct ArrowArray **children;
-	struct ArrowArray *dictionary;
-	void (*release)(struct ArrowArray *);
-	void *private_data;
-};
-
-/* From here to struct said: as lake/written.py has them. */
+/* From here to struct said: as lake/segment_writer.py has them. */
 struct field {
 	const char *name;
 	int64_t kind;

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from lake.columns import table_schema
 from lake.implied import OF_BATCH, absent, column, constants_of, expressions
 from lake.schema import EVENT_LINE, EVENTS
-from lake.written import COUNTING, SQUEEZED, writer
+from lake.segment_writer import COUNTING, SQUEEZED, writer
 
 FIRST_SEQUENCE: Final = 1
 """The number of a node's first segment for a tenant; each next one is one more."""

@@ -273,7 +273,7 @@ def fuzz(seconds: float, seed: int) -> subprocess.CompletedProcess[str]:
     """Fuzz in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "plain.so"
-        subprocess.run([ROOT / "script" / "build-reader", "--out", library, "--", *SANITIZERS], check=True)
+        subprocess.run([ROOT / "script" / "build-native", "plain", "--out", library, "--", *SANITIZERS], check=True)
         compiler = os.environ.get("CC", "cc")
         found = [
             subprocess.run(

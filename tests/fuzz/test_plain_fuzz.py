@@ -10,7 +10,7 @@ import pytest
 
 from ingest.plain import reader
 
-pytestmark = pytest.mark.skipif(reader() is None, reason="script/build-reader found no C compiler")
+pytestmark = pytest.mark.skipif(reader() is None, reason="script/build-native found no C compiler")
 
 
 @pytest.fixture(scope="module")

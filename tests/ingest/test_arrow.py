@@ -16,34 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import arrow, lines
-from ingest.batch import ARROW, Arrived, Batch, Unread, read_batch, read_batches
-from ingest.plain import reader
+from ingest.batch import ARROW, Arrived, Batch, Unread, read_batches
 from ingest.settings import IngestSettings
 from kaimon.base.problems import Problem
 from lake.schema import EVENT_LINE
 from tenancy.credentials import HostIdentity
-
-AGENT = "agt_0123456789abcdef"
-LOOSE = pa.schema([field.with_nullable(True) for field in EVENT_LINE])
-
-
-def stream(header: Any, table: pa.Table, **options: Any) -> bytes:
-    """Return an Arrow stream with the header in its schema's metadata."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    marked = table.replace_schema_metadata({b"kaimon.batch": text})
-    target = io.BytesIO()
-    with pa.ipc.new_stream(target, marked.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
-        writer.write_table(marked)
-    return target.getvalue()
-
-
-def table_of(*events: dict[str, Any]) -> pa.Table:
-    return pa.Table.from_pylist(list(events), schema=LOOSE)
-
-
-def read(data: bytes, kind: str = ARROW) -> Batch:
-    sender = HostIdentity("acme", AGENT, "host-1", "active")
-    return read_batch(Unread(Arrived(zstandard.compress(data), "0" * 64, 1, sender, kind), IngestSettings()))
+from tests.ingest.streams import AGENT, BAD, FAULTS, coded, pointed, read, stream, table_of
 
 
 def refusal(data: bytes) -> Problem:
@@ -93,21 +71,6 @@ def test_a_bad_row_is_rejected_under_its_number_as_a_line_that_says_the_same(wir
     assert (rejected.line, rejected.code) == (3, "bad_value")
     assert json.loads(rejected.raw) == bad
     assert batch.rows["line"].to_pylist() == [2, 4]
-
-
-FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "a null where there must be a value": ({"process": None}, "bad_value"),
-    "no occurrence": ({"count": 0}, "bad_value"),
-    "a negative row number": ({"seq": -1}, "bad_value"),
-    "a time after the year 9999": ({"last_time": 253_402_300_800_000_000}, "bad_value"),
-    "an access that is none": ({"access": "append"}, "bad_value"),
-    "a newline in a path": ({"path": "/a\nb"}, "bad_text"),
-    "a zero byte": ({"exe": "a\0"}, "bad_text"),
-    "a delete character": ({"user": "a\x7f"}, "bad_text"),
-    "a C1 control character": ({"path": "/\u009b"}, "bad_text"),
-    "an escape that need not be": ({"target_path": "/\\x41"}, "bad_text"),
-    "a long text": ({"path": "/" + "x" * 70_000}, "line_too_long"),
-}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -198,87 +161,6 @@ def test_a_batch_without_rows_and_one_in_parts_are_batches(wire: ModuleType, hos
     assert read(stream(host.header(), parts)).rows["line"].to_pylist() == [2, 3, 4]
 
 
-def retyped(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
-    return rows.set_column(rows.schema.get_field_index(name), pa.field(name, kind), rows[name].cast(kind))
-
-
-INT32 = pa.int32()
-TEXTS = [field.name for field in EVENT_LINE if field.type == pa.string()]
-LONG, WIDE = pa.dictionary(pa.int32(), pa.large_string()), pa.dictionary(pa.int64(), pa.string())
-ORDERED = pa.dictionary(pa.int32(), pa.string(), ordered=True)
-
-
-def coded(rows: pa.Table, *but: str, index: pa.DataType = INT32) -> pa.Table:
-    """Return rows whose texts are dictionaries."""
-    kind = pa.dictionary(index, pa.string())
-    columns = [
-        rows[name].cast(kind) if rows[name].type == pa.string() and name not in but else rows[name]
-        for name in rows.column_names
-    ]
-    return pa.table(columns, rows.column_names)
-
-
-def renumbered(rows: pa.Table, name: str) -> pa.Table:
-    """Return rows of which a column of numbers is a dictionary."""
-    return rows.set_column(rows.schema.get_field_index(name), name, rows[name].dictionary_encode())
-
-
-def pointed(rows: pa.Table, indices: list[int | None], values: list[str | None], name: str = "path") -> pa.Table:
-    """Return rows of which a column has this dictionary, and these indices, whether it has them or not."""
-    column = pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(values, pa.string()), safe=False)
-    given = coded(rows)
-    return given.set_column(given.schema.get_field_index(name), name, column)
-
-
-def in_pieces(header: Any, *tables: pa.Table, **options: Any) -> bytes:
-    """Return a stream of tables each of which brings its own dictionaries, where they differ from those before."""
-    target = io.BytesIO()
-    schema = tables[0].replace_schema_metadata({b"kaimon.batch": json.dumps(header).encode()}).schema
-    with pa.ipc.new_stream(target, schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
-        for table in tables:
-            writer.write_table(table)
-    return target.getvalue()
-
-
-def spliced(data: bytes, change: Callable[[list[Any]], list[Any]]) -> bytes:
-    """Return a stream with its messages behind the schema changed."""
-    first, *rest = pa.ipc.MessageReader.open_stream(data)
-    return (
-        b"".join(message.serialize().to_pybytes() for message in (first, *change(rest))) + b"\xff\xff\xff\xff\0\0\0\0"
-    )
-
-
-BAD: dict[str, Callable[[Any, pa.Table], bytes]] = {
-    "nothing": lambda _header, _rows: b"",
-    "garbage": lambda _header, _rows: b"x" * 100,
-    "lines": lambda header, _rows: json.dumps(header).encode() + b"\n",
-    "another type": lambda header, rows: stream(header, retyped(rows, "pid", pa.int32())),
-    "times as timestamps": lambda header, rows: stream(header, retyped(rows, "time", pa.timestamp("us"))),
-    "a dictionary of long offsets": lambda header, rows: stream(header, retyped(rows, "path", LONG)),
-    "a dictionary with indices that have no sign": lambda header, rows: stream(header, coded(rows, index=pa.uint8())),
-    "a dictionary with an order": lambda header, rows: stream(header, retyped(rows, "path", ORDERED)),
-    "a dictionary of numbers": lambda header, rows: stream(header, renumbered(rows, "pid")),
-    "a dictionary with other indices": lambda header, rows: stream(header, retyped(rows, "path", WIDE)),
-    "an index beyond its dictionary": lambda header, rows: stream(header, pointed(rows, [1], ["/a"])),
-    "an index before its dictionary": lambda header, rows: stream(header, pointed(rows, [-1], ["/a"])),
-    "a null in a dictionary": lambda header, rows: stream(header, pointed(rows, [0], ["/a", None])),
-    "compressed dictionaries": lambda header, rows: stream(header, coded(rows), compression="zstd"),
-    "a dictionary in another's place": lambda header, rows: in_pieces(header, coded(rows), pointed(rows, [0], ["/b"])),
-    "a dictionary that adds to one": lambda header, rows: in_pieces(
-        header, pointed(rows, [0], ["/a"]), pointed(rows, [1], ["/a", "/b"]), emit_dictionary_deltas=True
-    ),
-    "a dictionary twice": lambda header, rows: spliced(stream(header, coded(rows)), lambda all_: [all_[1], *all_[1:]]),
-    "a dictionary too few": lambda header, rows: spliced(stream(header, coded(rows)), lambda all_: all_[2:]),
-    "a dictionary behind the rows": lambda header, rows: spliced(stream(header, coded(rows)), lambda all_: all_[::-1]),
-    "an unknown column": lambda header, rows: stream(header, rows.append_column("surprise", rows["pid"])),
-    "a column twice": lambda header, rows: stream(header, rows.append_column("pid", rows["pid"])),
-    "compressed buffers": lambda header, rows: stream(header, rows, compression="zstd"),
-    "no end": lambda header, rows: stream(header, rows)[:-8],
-    "something behind it": lambda header, rows: stream(header, rows) * 2,
-    "cut short": lambda header, rows: stream(header, rows)[:-200] + b"\xff\xff\xff\xff\0\0\0\0",
-}
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_not_such_a_stream_is_refused(wire: ModuleType, host: Any, name: str) -> None:
     problem = refusal(BAD[name](host.header(), table_of(wire.event(0))))
@@ -292,82 +174,6 @@ def test_what_code_does_not_see_through_is_seen_without_it(
     monkeypatch.setattr(arrow, "reader", lambda: None)
     monkeypatch.setattr(lines, "reader", lambda: None)
     assert refusal(BAD[name](host.header(), table_of(wire.event(0)))).code == "malformed_body"
-
-
-@pytest.mark.skipif(reader() is None, reason="script/build-reader found no C compiler")
-def test_a_plain_stream_is_seen_through(wire: ModuleType, host: Any) -> None:
-    rows, compiled = table_of(wire.event(0)), reader()
-    assert compiled is not None
-    parts = pa.concat_tables([rows, rows])
-    for table, batches in ((rows, 1), (parts, 2), (rows.slice(0, 0), 0)):
-        assert compiled.look_through(stream(host.header(), table)) == (0, batches)
-    assert compiled.look_through(stream(host.header(), coded(rows))) == (len(TEXTS), 1)
-    for name in (
-        "nothing", "no end", "something behind it", "cut short", "compressed buffers", "compressed dictionaries",
-        "a dictionary in another's place", "a dictionary that adds to one", "a dictionary twice",
-        "a dictionary behind the rows",
-    ):  # fmt: skip
-        assert compiled.look_through(BAD[name](host.header(), rows)) is None, name
-
-
-def both(data: bytes) -> tuple[Any, Any]:
-    """Return what is read of a stream without Arrow and with it; None if it is not plain."""
-    found = lines.read_columns(data, 250_000, 65_536, 2**26)
-    if found is None:
-        return None, None
-    header, parts = arrow.read_stream(data, 250_000)
-    return found, (header, lines.read_rows(parts, 65_536, 2**26))
-
-
-@pytest.mark.skipif(reader() is None, reason="script/build-reader found no C compiler")
-def test_a_plain_body_is_read_without_arrow_as_with_it(wire: ModuleType, host: Any) -> None:
-    events = [wire.event(0), wire.event(1, path="/naïve", access="read", exe=None), wire.event(2), wire.event(3)]
-    rows = table_of(*events)
-    some = [name for name in rows.column_names if rows[name].null_count < len(events)]
-    for table in (
-        rows, rows.select(some), rows.select(some[::-1]), coded(rows), coded(rows.select(some)),
-        coded(rows, index=pa.int8()), coded(rows, index=pa.int16()), coded(rows.select(some[::-1]), index=pa.int8()),
-        pointed(rows, [1, 2, 1, 1], ["/unused", "/srv/data/1", "/naïve"]), rows.take(pa.array([3, 1] * 777)),
-        coded(rows.take(pa.array([0, 1, 2, 3, 3] * 777)), index=pa.int16()),
-    ):  # fmt: skip
-        found, slowly = both(stream(host.header(), table))
-        assert found is not None
-        assert found == slowly
-        assert found[1].rows.schema.equals(slowly[1].rows.schema)
-        found[1].rows.validate(full=True)
-        assert read(stream(host.header(), table)).rows.equals(found[1].rows)
-
-
-@pytest.mark.skipif(reader() is None, reason="script/build-reader found no C compiler")
-def test_what_is_not_plain_is_left_to_arrow(wire: ModuleType, host: Any) -> None:
-    rows = table_of(wire.event(0))
-    for name in BAD:
-        assert both(BAD[name](host.header(), rows))[0] is None, name
-    for change, _ in FAULTS.values():
-        for table in (table_of(wire.event(0), wire.event(1, **change)), coded(table_of(wire.event(1, **change)))):
-            assert both(stream(host.header(), table))[0] is None, change
-    for table in (table_of(), pa.concat_tables([rows, rows]), coded(rows, "path")):
-        assert both(stream(host.header(), table))[0] is None
-    data = stream(host.header(), rows)
-    for limits in ((0, 65_536, 2**26), (9, 100, 2**26)):
-        assert lines.read_columns(data, *limits) is None
-    assert lines.read_columns(stream(host.header(), coded(rows)), 9, 65_536, 1) is None
-
-
-@pytest.mark.skipif(reader() is None, reason="script/build-reader found no C compiler")
-@settings(max_examples=1_000, deadline=None)
-@given(data=st.data(), form=st.sampled_from((table_of, lambda *events: coded(table_of(*events)))))
-def test_what_is_read_without_arrow_is_what_arrow_reads(wire: ModuleType, data: st.DataObject, form: Any) -> None:
-    header = {"kind": "batch"}
-    body = bytearray(stream(header, form(*(wire.event(seq, access="read") for seq in range(3)))))
-    # What a message says of itself stands before what it holds.
-    heads = [place + 8 for place in range(0, len(body) - 8, 8) if body[place : place + 4] == b"\xff" * 4]
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.sampled_from(heads)) + data.draw(st.integers(0, 300))
-        if place < len(body):
-            body[place] = data.draw(st.one_of(st.integers(0, 255), st.sampled_from((0, 1, 2, 4, 8, 16, 255))))
-    found, slowly = both(bytes(body))
-    assert found == slowly
 
 
 def test_the_header_is_checked_as_ever(wire: ModuleType, host: Any) -> None:

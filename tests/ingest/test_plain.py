@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +20,7 @@ from ingest.plain import Lines, Reader, Sums, reader
 from lake.schema import EVENT_LINE
 from lake.segments import ROWS
 
-pytestmark = pytest.mark.skipif(reader() is None, reason="script/build-reader found no C compiler")
+pytestmark = pytest.mark.skipif(reader() is None, reason="script/build-native found no C compiler")
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 65_536
@@ -275,12 +274,3 @@ def test_where_nothing_is_compiled_all_is_judged(wire: ModuleType, monkeypatch: 
     assert lines.read_rows(parts, LONGEST, 2**26) is None
     assert from_columns is not None
     assert told(from_columns) == by_code
-
-
-def test_code_that_was_made_of_another_source_is_not_run(tmp_path: Path) -> None:
-    other = tmp_path / "plain.so"
-    subprocess.run(
-        [ROOT / "script" / "build-reader", "--out", other, "--", '-DSOURCE_DIGEST="another"', "-Wno-error"], check=True
-    )
-    with pytest.raises(OSError, match="another"):
-        Reader(other)

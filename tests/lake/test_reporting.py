@@ -71,8 +71,8 @@ SILENT = {
 
 PURE = {
     "lake.checksum", "lake.columns", "lake.encoding", "lake.frames", "lake.implied", "lake.lean", "lake.ocsf",
-    "lake.schema", "lake.describe", "lake.segments", "lake.written", "lake.settings", "lake.reporting", "lake.sandbox",
-    "lake.buckets",
+    "lake.schema", "lake.describe", "lake.segments", "lake.segment_writer", "lake.native", "lake.reporting",
+    "lake.sandbox", "lake.buckets", "lake.settings",
 }  # fmt: skip
 """Modules that are about bytes in memory; the sandbox, whose queries are reported by who starts it; the reporting."""
 

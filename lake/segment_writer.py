@@ -1,13 +1,12 @@
 """A segment's file by compiled code, in a fraction of the time that Parquet's own writer takes.
 
 The file is one row group of one page a column. Numbers that run up are packed differences; all else has a dictionary,
-which is under zstd where that pays. `segment_*.c` beside this are the code, `script/build-writer` compiles them.
+which is under zstd where that pays. `segment_*.c` beside this are the code, `script/build-native` compiles them.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ import pyarrow as pa
 import zstandard
 
 from kaimon.base.logs import get_logger
+from lake.native import ArrowArray, load
 from lake.schema import EVENTS
 
 COUNTING: Final = frozenset({"line", "time", "last_time", "monotonic_ns", "seq", "pid", "process_start", "inode"})
@@ -27,11 +27,6 @@ COUNTING: Final = frozenset({"line", "time", "last_time", "monotonic_ns", "seq",
 SQUEEZED: Final = frozenset({"code", "detail", "raw", "path", "target_path", "container_id"})
 """Columns that zstd still makes smaller; what the encoding leaves of the others is less than zstd's beginning costs."""
 
-_LIBRARY: Final = Path(__file__).parents[1] / "build" / "segment.so"
-_SOURCES: Final = [
-    Path(__file__).with_name(name)
-    for name in ("segment.h", "segment_found.h", "segment_encodings.c", "segment_file.c", "segment_pages.c")
-]
 _COLUMNS: Final = [("batch", "int32"), ("line", "int32")] + [
     (column.name, column.kind) for column in EVENTS if column.source == "event"
 ]
@@ -57,15 +52,6 @@ class _Said(Structure):
     )
 
 
-class _ArrowArray(Structure):
-    """Arrow's C data interface; Python only holds the room for it."""
-
-    _fields_ = (
-        *((name, c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
-        *((name, c_void_p) for name in ("buffers", "children", "dictionary", "release", "private_data")),
-    )
-
-
 _FIELDS: Final = (_Field * len(_COLUMNS))(
     *(_Field(name.encode(), _KINDS[kind], name in COUNTING) for name, kind in _COLUMNS)
 )
@@ -75,23 +61,17 @@ _Constants = dict[str, int | str | None]
 class Writer:
     """The compiled code. Safe to share among threads, which it does not hold up."""
 
-    def __init__(self, library: Path = _LIBRARY) -> None:
-        """Load it.
+    def __init__(self, library: Path | None = None) -> None:
+        """Load it, from `library` if it is not in its place.
 
         Raises:
             OSError: it is not there, or was not made of this source.
         """
-        code = ctypes.CDLL(str(library))
-        code.source_digest.restype = c_char_p
-        if (
-            code.source_digest().decode()
-            != hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES)).hexdigest()
-        ):
-            raise OSError(f"{library} was made of another source")
+        code = load("segment", Path(__file__).parent, library)
         self._seed = ctypes.create_string_buffer(os.urandom(32), 32)
         self._make_pages, self._make_file = code.make_pages, code.make_file
         self._make_pages.argtypes = (
-            c_void_p, c_int64, POINTER(_ArrowArray), c_int64, POINTER(c_int64), c_int64, c_void_p, POINTER(_Said),
+            c_void_p, c_int64, POINTER(ArrowArray), c_int64, POINTER(c_int64), c_int64, c_void_p, POINTER(_Said),
         )  # fmt: skip
         self._make_file.argtypes = (
             c_void_p, POINTER(c_char_p), POINTER(c_int64), c_char_p, c_char_p, c_int64, POINTER(c_int64),
@@ -101,7 +81,7 @@ class Writer:
             code.forget_pages, code.forget_file, code.forget_pieces,
         )  # fmt: skip
         self._forget_pages.argtypes = self._forget_file.argtypes = (c_void_p,)
-        self._forget_pieces.argtypes = (POINTER(_ArrowArray), c_int64)
+        self._forget_pieces.argtypes = (POINTER(ArrowArray), c_int64)
         self._forget_pages.restype = self._forget_file.restype = self._forget_pieces.restype = None
 
     def write(
@@ -122,7 +102,7 @@ class Writer:
         given = [piece for table in tables for piece in table.to_batches() if piece.num_rows]
         if not given or sum(piece.num_rows for piece in given) != sum(batches):
             raise ValueError("no rows, or not as many as the batches say")
-        pieces = (_ArrowArray * len(given))()
+        pieces = (ArrowArray * len(given))()
         said = (_Said * len(_COLUMNS))()
         pages = None
         try:
@@ -188,5 +168,5 @@ def writer() -> Writer | None:
     try:
         return Writer()
     except OSError as error:
-        get_logger(__name__).warning("writer_not_compiled", error=str(error), hint="script/build-writer compiles it")
+        get_logger(__name__).warning("writer_not_compiled", error=str(error), hint="script/build-native compiles it")
         return None
